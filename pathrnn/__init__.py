@@ -1,0 +1,15 @@
+"""Train ReLU recurrent networks in path space: a space times a rule, where the rule is any torch optimizer.
+
+Weights of a ReLU network can be rescaled unit by unit without changing its function. Path space has coordinates that
+such a rescaling cannot change: products of weights along basis paths of the reduction graph. :class:`PathSpace` hands
+these coordinates to a torch optimizer and writes its step back to the weights.
+"""
+
+from pathrnn import init
+from pathrnn._version import VERSION as __version__
+from pathrnn.basis import BasisPaths
+from pathrnn.gauge import balance_
+from pathrnn.graph import ReductionGraph
+from pathrnn.optim import PathSpace
+
+__all__ = ["BasisPaths", "PathSpace", "ReductionGraph", "__version__", "balance_", "init"]

@@ -1,0 +1,149 @@
+"""Coordinates of path space: weights to coordinates, gradients along with them, and back.
+
+A basis path ``prefix of u, e = (u -> v), suffix of v`` has the value ``v_e = p(u) w_e q(v)``; its coordinate is
+``v_e / s_e`` with a positive constant ``s_e``, the product of a unit of measure per skeleton edge of the path. So every
+map here multiplies each weight matrix by a number per column and a number per row: no loop over units.
+
+All functions are pure and take replica axes ``R``. Source: the Skeleton Method and inverse chain rule of the
+feed-forward predecessor (G-SGD, Meng et al., ICLR 2019, arXiv 1802.03713), derived anew for recurrent graphs; ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pathrnn import skeleton as skeletons
+from pathrnn.gauge import balanced
+from pathrnn.graph import Edges, NodeValues, factors, layers_of, tensors_of
+from pathrnn.skeleton import Skeleton
+
+
+class Scales(NamedTuple):
+    """Units in which skeleton weights are measured; ``s_e`` is the product of those along the path of ``e``.
+
+    Attributes:
+        ins: positive tensors ``[*R, n_l]`` for the in-skeleton weights, one per hidden layer.
+        outs: likewise for the out-skeleton weights.
+    """
+
+    ins: list[Tensor]
+    outs: list[Tensor]
+
+    def to(self, like: Tensor) -> Scales:
+        """Move to the type and device of a tensor."""
+        return Scales(*([unit.to(like) for unit in units] for units in self))
+
+
+class Frame(NamedTuple):
+    """Where a network stands: everything that the maps between weights and coordinates need.
+
+    Attributes:
+        skeleton: the chosen edges.
+        tails: ``p(u)`` in its units, per node.
+        heads: ``q(v)`` in its units, per node.
+        factors: tails times heads per parameter: a coordinate is a weight times its factor.
+        paths: coordinate of each unit's skeleton path, ``[*R, n_l]`` per hidden layer; moves only where free.
+        ins: in-skeleton weights, likewise.
+        outs: out-skeleton weights, likewise.
+    """
+
+    skeleton: Skeleton
+    tails: NodeValues
+    heads: NodeValues
+    factors: list[Tensor]
+    paths: list[Tensor]
+    ins: list[Tensor]
+    outs: list[Tensor]
+
+
+def normalised(edges: Sequence[Edges], skeleton: Skeleton) -> Scales:
+    """Take the magnitudes of skeleton weights in the balanced gauge, which are invariants, as their units; float64.
+
+    Other coordinates then start as the weights of the balanced gauge; skeleton coordinates start at +1 or -1, so that
+    their steps are relative.
+    """
+    start = balanced(edges)
+    weights = skeletons.in_weights(start, skeleton), skeletons.out_weights(start, skeleton)
+    return Scales(*([weight.abs() for weight in side] for side in weights))
+
+
+def frame(edges: Sequence[Edges], skeleton: Skeleton, scales: Scales | None = None) -> Frame:
+    """Read off where the network stands; without scales the coordinates are the path values."""
+    ins, outs = skeletons.in_weights(edges, skeleton), skeletons.out_weights(edges, skeleton)
+    if scales is None:
+        tails, heads = skeletons.prefixes(ins, skeleton), skeletons.suffixes(outs, skeleton)
+    else:
+        tails = skeletons.prefixes([weight / unit for weight, unit in zip(ins, scales.ins, strict=True)], skeleton)
+        heads = skeletons.suffixes([weight / unit for weight, unit in zip(outs, scales.outs, strict=True)], skeleton)
+    paths = [tail * head for tail, head in zip(tails, heads, strict=True) if tail is not None and head is not None]
+    return Frame(skeleton, tails, heads, factors(edges, tails, heads), paths, ins, outs)
+
+
+def gradients(grads: Sequence[Edges], at: Frame) -> list[Tensor]:
+    """Gradients of the loss by the coordinates of non-skeleton edges, per parameter; zero at all skeleton entries."""
+    scaled = list(torch._foreach_div(tensors_of(grads), at.factors))
+    skeletons.clear_(layers_of(scaled, grads), at.skeleton)
+    return scaled
+
+
+def skeleton_gradients(edges: Sequence[Edges], grads: Sequence[Edges], at: Frame) -> list[Tensor]:
+    """Gradients of the loss by the skeleton coordinates, ``[*R, n_l]`` per hidden layer; zero where not free.
+
+    With the flow ``F_e = w_e dL/dw_e`` of an edge, the flow of the skeleton path of ``v`` is that of its in-skeleton
+    edge, less the flow of every other basis path whose prefix runs through it: all edges that leave ``v``, or a unit
+    that ``v`` feeds by shared skeleton edges alone.
+    """
+    ins, outs = skeletons.in_weights(grads, at.skeleton), skeletons.out_weights(grads, at.skeleton)
+    result: list[Tensor] = []
+    through: Tensor | None = None
+    for index in reversed(range(len(at.paths))):
+        leaving = _flow_out(edges[index + 1].forward, grads[index + 1].forward)
+        leaving = torch.addcmul(leaving, at.outs[index], outs[index], value=-1)
+        recurrent, gradient = edges[index].recurrent, grads[index].recurrent
+        if recurrent is not None and gradient is not None:
+            leaving += _flow_out(recurrent, gradient)
+        if through is not None:
+            leaving += through.gather(-1, at.skeleton.target[index]) * at.skeleton.shared[index]
+        through = leaving
+        own = (at.ins[index] * ins[index] - leaving) / at.paths[index]
+        result.append(own * at.skeleton.free[index] if index else own)  # of the first layer, all are free
+    return result[::-1]
+
+
+def allocate_(edges: Sequence[Edges], moved: Sequence[int], ratios: Sequence[Tensor], at: Frame) -> None:
+    """Weight allocation: turn coordinates into the weights that have them, in place; out-skeleton weights stay.
+
+    Args:
+        edges: coordinates of all edges; what stands at skeleton entries is ignored.
+        moved: positions, in edge order, of the parameters that hold coordinates; the others hold weights.
+        ratios: new over present skeleton path value, nonzero ``[*R, n_l]`` per hidden layer; ignored where not free.
+        at: the frame before the step.
+    """
+    growth: list[Tensor] = []  # of the prefix products p
+    ins = []
+    for ratio, weight, source, free in zip(ratios, at.ins, at.skeleton.source, at.skeleton.free, strict=True):
+        if growth:
+            inherited = growth[-1].gather(-1, source)
+            growth.append(torch.where(free, ratio, inherited))
+            ins.append(weight * (growth[-1] / inherited))
+        else:
+            growth.append(ratio)
+            ins.append(weight * ratio)
+    tensors = tensors_of(edges)
+    torch._foreach_div_([tensors[place] for place in moved], [at.factors[place] for place in moved])
+    for layer, after, grown in zip(edges[:-1], edges[1:], growth, strict=True):
+        columns = grown.unsqueeze(-2)
+        after.forward.div_(columns)
+        if layer.recurrent is not None:
+            layer.recurrent.div_(columns)
+    skeletons.put_in_(edges, at.skeleton, ins)
+    skeletons.put_out_(edges, at.skeleton, at.outs)  # last: an edge that is both keeps its weight
+
+
+def _flow_out(matrix: Tensor, gradient: Tensor) -> Tensor:
+    """Flow ``w dL/dw`` out of every column's unit, ``[*R, columns]``."""
+    return torch.linalg.vecdot(matrix, gradient, dim=-2)

@@ -1,0 +1,278 @@
+"""The reduction graph of a ReLU recurrent network: its edges and its symmetry.
+
+Unrolled over time, ``h^l_t = relu(W^l h^{l-1}_t + U^l h^l_{t-1} + b^l + c^l)`` and ``y_t = W^{L+1} h^L_t + b^{L+1}``.
+With time removed this is one directed graph: a node per input feature, per hidden unit and per output, one bias node
+that is constantly 1, and an edge per scalar weight from the unit it reads to the unit it feeds.
+
+Symbols, used in the whole package:
+
+==========  ==========================================================================================
+``L``       number of hidden layers; layers are ``l = 0`` (inputs), ``1..L`` (hidden), ``L + 1`` (outputs)
+``n_l``     width of layer ``l``
+``m, H``    number of edges (weights and biases), number of hidden units
+``R``       replica axes: any leading axes shared by every tensor, none for an ordinary network
+``phi``     positive scale per hidden unit; ``w_(u->v)`` becomes ``phi_v / phi_u * w_(u->v)``
+``p, q``    prefix product of a node (skeleton edges that lead to it), suffix product (that lead on)
+==========  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+NodeValues = list[Tensor | None]
+"""A number per node, layer by layer from 0 to L + 1, each ``[*R, n_l]``; None stands for all ones."""
+
+
+_ONE = torch.ones(())
+"""A factor of one for every type and device: torch lets a scalar on the CPU take part in any product."""
+
+
+class Edges(NamedTuple):
+    """A number per edge into one layer ``l`` (weights, gradients or coordinates), one tensor per parameter.
+
+    Attributes:
+        forward: ``[*R, n_l, n_{l-1}]``, the edges from the layer before.
+        recurrent: ``[*R, n_l, n_l]``, the edges inside the layer; None for the readout.
+        biases: tensors ``[*R, n_l]``, the edges from the bias node, which may be parallel.
+    """
+
+    forward: Tensor
+    recurrent: Tensor | None
+    biases: tuple[Tensor, ...]
+
+    def tensors(self) -> tuple[Tensor, ...]:
+        """List the tensors in parameter order: forward, recurrent, biases."""
+        return (self.forward, *self.biases) if self.recurrent is None else (self.forward, self.recurrent, *self.biases)
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Edges:
+        """Apply a function to every tensor."""
+        return self.like([function(tensor) for tensor in self.tensors()])
+
+    def like(self, tensors: Sequence[Tensor]) -> Edges:
+        """Put other tensors, in parameter order, in the places of these."""
+        if self.recurrent is None:
+            return Edges(tensors[0], None, tuple(tensors[1:]))
+        return Edges(tensors[0], tensors[1], tuple(tensors[2:]))
+
+
+def tensors_of(edges: Iterable[Edges]) -> list[Tensor]:
+    """List all tensors of all layers, in the edge order of the graph."""
+    return [tensor for layer in edges for tensor in layer.tensors()]
+
+
+def layers_of(tensors: Sequence[Tensor], like: Iterable[Edges]) -> list[Edges]:
+    """Undo :func:`tensors_of`, with the structure of ``like``."""
+    result, start = [], 0
+    for layer in like:
+        stop = start + len(layer.biases) + (1 if layer.recurrent is None else 2)
+        result.append(layer.like(tensors[start:stop]))
+        start = stop
+    return result
+
+
+def flatten(edges: Sequence[Edges]) -> Tensor:
+    """Lay all edges out in one vector ``[*R, m]``, in the edge order of the graph."""
+    replicas = edges[0].forward.shape[:-2]
+    return torch.cat([tensor.reshape(*replicas, -1) for tensor in tensors_of(edges)], dim=-1)
+
+
+def unflatten(vector: Tensor, like: Sequence[Edges]) -> list[Edges]:
+    """Undo :func:`flatten`: ``[*R, m]`` back to tensors of the shapes of ``like``."""
+    replicas = like[0].forward.dim() - 2
+    sizes = [tensor.shape[replicas:].numel() for tensor in tensors_of(like)]
+    pieces = zip(vector.split(sizes, dim=-1), tensors_of(like), strict=True)
+    return layers_of([piece.reshape(tensor.shape) for piece, tensor in pieces], like)
+
+
+def factors(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[Tensor]:
+    """Return ``tails(u) * heads(v)`` of every edge ``u -> v``, one tensor per parameter that broadcasts to its shape."""
+    result: list[Tensor] = []
+    for index, layer in enumerate(edges):
+        head = heads[index + 1]
+        result.append(_outer(tails[index], head))
+        if layer.recurrent is not None:
+            result.append(_outer(tails[index + 1], head))
+        result += [_ONE if head is None else head] * len(layer.biases)
+    return result
+
+
+def scale(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[Edges]:
+    """Multiply every edge ``u -> v`` by ``tails(u) * heads(v)``; the result shares no memory with the input."""
+    return layers_of(torch._foreach_mul(tensors_of(edges), factors(edges, tails, heads)), edges)
+
+
+def reciprocal(values: NodeValues) -> NodeValues:
+    """Return 1 / x for every node."""
+    return [None if value is None else value.reciprocal() for value in values]
+
+
+def _outer(columns: Tensor | None, rows: Tensor | None) -> Tensor:
+    if columns is None:
+        return _ONE if rows is None else rows.unsqueeze(-1)
+    return columns.unsqueeze(-2) if rows is None else rows.unsqueeze(-1) * columns.unsqueeze(-2)
+
+
+class ReductionGraph:
+    """The reduction graph of an ``nn.RNN`` with ReLU units and the ``nn.Linear`` that reads its last layer.
+
+    Weights are read from the modules at each call and never cached, so ``load_state_dict``, ``.to()`` and in-place
+    edits are seen. Any depth, ``bias`` on or off, ``batch_first`` either way; a readout of the last step or of every
+    step is the same graph. Parameters may carry leading replica axes ``R``, all the same.
+
+    Edge order, everywhere in the package: layer by layer from the input, in each layer the row-major
+    ``weight_ih``, ``weight_hh``, then ``bias_ih``, ``bias_hh``; last ``head.weight``, ``head.bias``.
+
+    Args:
+        rnn: recurrent network with ``nonlinearity="relu"``, one direction.
+        head: readout with ``in_features == rnn.hidden_size``.
+
+    Raises:
+        TypeError: a module of another kind, or parameters that are not of one real floating-point type.
+        ValueError: tanh units, two directions, or shapes that do not chain.
+
+    Source: reduction graph as described in the abstract of "Path Space for Recurrent Neural Networks with ReLU
+    Activations" (ICLR 2020 submission); the construction is ours.
+
+    Example:
+        >>> rnn, head = nn.RNN(3, 5, nonlinearity="relu"), nn.Linear(5, 2)
+        >>> graph = ReductionGraph(rnn, head)
+        >>> graph.num_weights, graph.num_hidden
+        (62, 5)
+    """
+
+    def __init__(self, rnn: nn.RNN, head: nn.Linear) -> None:
+        _require_supported(rnn, head)
+        self.rnn = rnn
+        self.head = head
+        _require_chain(self)
+
+    @property
+    def widths(self) -> list[int]:
+        """Widths ``n_0 .. n_{L+1}``, units per layer."""
+        edges = self.edges()
+        return [edges[0].forward.shape[-1], *(layer.forward.shape[-2] for layer in edges)]
+
+    @property
+    def num_weights(self) -> int:
+        """Number of edges ``m``: all weights and biases of one replica."""
+        replicas = self.head.weight.dim() - 2
+        return sum(tensor.shape[replicas:].numel() for tensor in self.parameters())
+
+    @property
+    def num_hidden(self) -> int:
+        """Number of hidden units ``H``."""
+        return sum(self.widths[1:-1])
+
+    def edges(self) -> list[Edges]:
+        """Return the parameters themselves (no copies), as L + 1 layers of edges."""
+        hidden = [Edges(layer[0], layer[1], tuple(layer[2:])) for layer in self.rnn.all_weights]
+        bias = () if self.head.bias is None else (self.head.bias,)
+        return [*hidden, Edges(self.head.weight, None, bias)]
+
+    def parameters(self) -> list[Tensor]:
+        """List the parameters in edge order."""
+        return tensors_of(self.edges())
+
+    def names(self) -> list[str]:
+        """Name the parameters in edge order, as in ``rnn.weight_ih_l0``."""
+        known = {id(tensor): f"rnn.{name}" for name, tensor in self.rnn.named_parameters()}
+        known |= {id(tensor): f"head.{name}" for name, tensor in self.head.named_parameters()}
+        return [known[id(tensor)] for tensor in self.parameters()]
+
+    def weights(self) -> Tensor:
+        """Return a copy of all weights, ``[*R, m]``, in edge order."""
+        return flatten([layer.map(torch.detach) for layer in self.edges()])
+
+    def gradients(self) -> Tensor:
+        """Return a copy of the ``.grad`` of all weights, ``[*R, m]``, in edge order.
+
+        Raises:
+            ValueError: a weight has no gradient.
+        """
+        return flatten(self.edge_gradients())
+
+    def edge_gradients(self) -> list[Edges]:
+        """Return the ``.grad`` tensors themselves as L + 1 layers of edges.
+
+        Raises:
+            ValueError: a weight has no gradient.
+        """
+        for name, tensor in zip(self.names(), self.parameters(), strict=True):
+            if tensor.grad is None:
+                raise ValueError(f"{name} must have a gradient, got None; call backward() on a loss first")
+        return [layer.map(lambda tensor: torch.as_tensor(tensor.grad)) for layer in self.edges()]
+
+    @torch.no_grad()
+    def rescale_(self, scales: Sequence[Tensor]) -> None:
+        """Act with the positive scaling group, in place; the function of the network stays as it is.
+
+        Args:
+            scales: ``phi``, one positive tensor ``[n_l]`` or ``[*R, n_l]`` per hidden layer.
+
+        Raises:
+            ValueError: a wrong number or shape, or a scale that is not positive and finite.
+
+        Example:
+            >>> rnn, head = nn.RNN(3, 5, nonlinearity="relu"), nn.Linear(5, 2)
+            >>> x = torch.ones(4, 1, 3)
+            >>> before = head(rnn(x)[0])
+            >>> ReductionGraph(rnn, head).rescale_([torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0])])
+            >>> torch.testing.assert_close(head(rnn(x)[0]), before)
+        """
+        widths = self.widths[1:-1]
+        if [scale.shape[-1:] for scale in scales] != [(width,) for width in widths]:
+            shapes = [tuple(scale.shape) for scale in scales]
+            raise ValueError(f"scales must hold one tensor per hidden layer, of last size {widths}, got {shapes}")
+        for index, factors in enumerate(scales):
+            if not bool((torch.isfinite(factors) & (factors > 0)).all()):
+                raise ValueError(f"scales[{index}] must be positive and finite, got {factors.tolist()}")
+        edges = self.edges()
+        heads: NodeValues = [None, *(factors.to(edges[0].forward) for factors in scales), None]
+        self.write_(tensors_of(scale(edges, reciprocal(heads), heads)))
+
+    @torch.no_grad()
+    def write_(self, values: Sequence[Tensor]) -> None:
+        """Copy new values, one tensor per parameter, into the parameters, in place."""
+        for parameter, value in zip(self.parameters(), values, strict=True):
+            parameter.copy_(value)
+
+
+def _require_supported(rnn: nn.RNN, head: nn.Linear) -> None:
+    if not isinstance(rnn, nn.RNN):
+        raise TypeError(f"rnn must be a torch.nn.RNN: path space needs plain ReLU units, got {type(rnn).__name__}")
+    if rnn.nonlinearity != "relu":
+        raise ValueError(
+            f"rnn.nonlinearity must be 'relu', which positive scaling leaves alone, got {rnn.nonlinearity!r}"
+        )
+    if rnn.bidirectional:
+        raise ValueError("rnn.bidirectional must be False: both directions would share one readout, got True")
+    if not isinstance(head, nn.Linear):
+        raise TypeError(f"head must be a torch.nn.Linear, got {type(head).__name__}")
+    if head.in_features != rnn.hidden_size:
+        raise ValueError(
+            f"head.in_features must equal rnn.hidden_size, got {head.in_features} and {rnn.hidden_size}: "
+            "give the Linear that reads the last layer of this RNN"
+        )
+
+
+def _require_chain(graph: ReductionGraph) -> None:
+    dtype, replicas = graph.head.weight.dtype, graph.head.weight.shape[:-2]
+    rnn, n = graph.rnn, graph.rnn.hidden_size
+    vector, readout = (n,), (graph.head.out_features, n)
+    for name, tensor in zip(graph.names(), graph.parameters(), strict=True):
+        if not tensor.is_floating_point() or tensor.dtype != dtype:
+            raise TypeError(
+                f"{name} must be of one real floating-point type with head.weight ({dtype}), got {tensor.dtype}"
+            )
+        expected = {
+            "rnn.weight_ih_l0": (n, rnn.input_size),
+            "head.weight": readout,
+            "head.bias": readout[:1],
+        }.get(name, vector if "bias" in name else (n, n))
+        if tensor.shape != (*replicas, *expected):
+            raise ValueError(f"{name} must have shape {(*replicas, *expected)}, got {tuple(tensor.shape)}")

@@ -1,0 +1,184 @@
+"""The Skeleton Method: one in-skeleton and one out-skeleton edge for every hidden unit.
+
+An edge that is not the out-skeleton edge of its tail owns one basis path: the in-skeleton edges that lead to its tail,
+itself, and the out-skeleton edges that lead on from its head. Every hidden unit owns exactly one out-skeleton edge, so
+there are ``m - H`` basis paths, whatever the widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from pathrnn.gauge import balanced
+from pathrnn.graph import Edges, NodeValues
+
+_TIE = 1e-6
+"""Magnitudes this close (relatively) count as equal, so that rounding cannot break a tie differently after rescaling."""
+
+
+class Skeleton(NamedTuple):
+    """The chosen edges, one tensor ``[*R, n_l]`` per hidden layer and field.
+
+    Attributes:
+        source: int64, tail of each unit's in-skeleton edge, a unit of the layer before.
+        target: int64, head of each unit's out-skeleton edge, a unit of the layer after.
+        free: bool, the in-skeleton edge is no unit's out-skeleton edge, so it owns a basis path.
+        shared: bool, the out-skeleton edge is also the in-skeleton edge of its head.
+        ins: int64, place of each in-skeleton edge in the storage order of ``W^l``, all replicas counted through.
+        outs: int64, place of each out-skeleton edge in that of ``W^{l+1}``.
+    """
+
+    source: list[Tensor]
+    target: list[Tensor]
+    free: list[Tensor]
+    shared: list[Tensor]
+    ins: list[Tensor]
+    outs: list[Tensor]
+
+    def to(self, device: torch.device) -> Skeleton:
+        """Move to a device."""
+        return Skeleton(*([tensor.to(device) for tensor in field] for field in self))
+
+
+def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
+    """Choose a skeleton and refuse weights it cannot use; :func:`select` with a check.
+
+    Raises:
+        ValueError: an unknown kind, or a skeleton weight that is zero or not finite.
+    """
+    skeleton = select(edges, kind)
+    require_nonzero(edges, skeleton)
+    return skeleton
+
+
+def select(edges: Sequence[Edges], kind: str) -> Skeleton:
+    """Select a skeleton, whatever its weights.
+
+    Args:
+        edges: weights of the network.
+        kind: ``"index"`` joins unit ``v`` to unit ``v mod n`` of the neighbour layer (the rule of the feed-forward
+            predecessor, G-SGD, arXiv 1802.03713); ``"magnitude"`` takes the largest forward weight into and out of the
+            unit, compared in the balanced gauge, which makes the choice an invariant (ours).
+
+    Returns:
+        The skeleton.
+
+    Raises:
+        ValueError: another kind.
+    """
+    if kind not in _KINDS:
+        raise ValueError(f"skeleton must be one of {sorted(_KINDS)}, got {kind!r}")
+    source, target = _KINDS[kind](edges)
+    return from_choice(edges, source, target)
+
+
+def from_choice(edges: Sequence[Edges], source: Sequence[Tensor], target: Sequence[Tensor]) -> Skeleton:
+    """Complete a skeleton from any choice of one in-skeleton and one out-skeleton edge per hidden unit."""
+    free = [torch.ones_like(source[0], dtype=torch.bool)]
+    free += [before.gather(-1, own) != _units(own) for before, own in zip(target[:-1], source[1:], strict=True)]
+    shared = [after.gather(-1, own) == _units(own) for own, after in zip(target[:-1], source[1:], strict=True)]
+    shared += [torch.zeros_like(target[-1], dtype=torch.bool)]
+    matrices = [
+        torch.arange(layer.forward.numel(), device=source[0].device).view(layer.forward.shape) for layer in edges
+    ]
+    ins = [matrix.gather(-1, own.unsqueeze(-1)).squeeze(-1) for matrix, own in zip(matrices[:-1], source, strict=True)]
+    outs = [matrix.gather(-2, own.unsqueeze(-2)).squeeze(-2) for matrix, own in zip(matrices[1:], target, strict=True)]
+    return Skeleton(list(source), list(target), free, shared, ins, outs)
+
+
+def in_weights(edges: Sequence[Edges], skeleton: Skeleton) -> list[Tensor]:
+    """Read the in-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
+    return [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.ins)]
+
+
+def out_weights(edges: Sequence[Edges], skeleton: Skeleton) -> list[Tensor]:
+    """Read the out-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
+    return [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.outs, start=1)]
+
+
+def put_in_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
+    """Write ``[*R, n_l]`` per layer to the in-skeleton entries, in place."""
+    for layer, places in enumerate(skeleton.ins):
+        edges[layer].forward.view(-1).scatter_(0, places.flatten(), values[layer].flatten())
+
+
+def put_out_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
+    """Write ``[*R, n_l]`` per layer to the out-skeleton entries, in place."""
+    for layer, places in enumerate(skeleton.outs):
+        edges[layer + 1].forward.view(-1).scatter_(0, places.flatten(), values[layer].flatten())
+
+
+def clear_(edges: Sequence[Edges], skeleton: Skeleton) -> None:
+    """Write zero to all skeleton entries, in place."""
+    for layer, (ins, outs) in enumerate(zip(skeleton.ins, skeleton.outs, strict=True)):
+        edges[layer].forward.view(-1).scatter_(0, ins.flatten(), 0)
+        edges[layer + 1].forward.view(-1).scatter_(0, outs.flatten(), 0)
+
+
+def prefixes(weights: Sequence[Tensor], skeleton: Skeleton) -> NodeValues:
+    """Multiply in-skeleton weights along the way to every node: ``p``, with ``p = 1`` at inputs and outputs."""
+    products: NodeValues = [None]
+    for weight, source in zip(weights, skeleton.source, strict=True):
+        before = products[-1]
+        products.append(weight if before is None else weight * before.gather(-1, source))
+    return [*products, None]
+
+
+def suffixes(weights: Sequence[Tensor], skeleton: Skeleton) -> NodeValues:
+    """Multiply out-skeleton weights along the way from every node: ``q``, with ``q = 1`` at inputs and outputs."""
+    products: NodeValues = [None]
+    for weight, target in zip(reversed(weights), reversed(skeleton.target), strict=True):
+        after = products[-1]
+        products.append(weight if after is None else weight * after.gather(-1, target))
+    return [*products, None][::-1]
+
+
+def require_nonzero(edges: Sequence[Edges], skeleton: Skeleton) -> None:
+    """Refuse skeleton weights that are zero or not finite.
+
+    Raises:
+        ValueError: naming the layer, the unit and the value.
+    """
+    for side, weights in (("in", in_weights(edges, skeleton)), ("out", out_weights(edges, skeleton))):
+        for layer, weight in enumerate(weights, start=1):
+            bad = ~torch.isfinite(weight) | (weight == 0)
+            if bool(bad.any()):
+                *_, unit = bad.nonzero()[0].tolist()
+                raise ValueError(
+                    f"the {side}-skeleton weight of unit {unit} in hidden layer {layer} must be nonzero and finite, "
+                    f"got {weight[bad][0].item()}; start from another init, or call pathrnn.init.skeleton_ones_"
+                )
+
+
+def _units(like: Tensor) -> Tensor:
+    return torch.arange(like.shape[-1], device=like.device)
+
+
+def _by_index(edges: Sequence[Edges]) -> tuple[list[Tensor], list[Tensor]]:
+    source, target = [], []
+    for layer, after in zip(edges[:-1], edges[1:], strict=True):
+        *replicas, width, before = layer.forward.shape
+        units = torch.arange(width, device=layer.forward.device).expand(*replicas, width)
+        source.append(units % before)
+        target.append(units % after.forward.shape[-2])
+    return source, target
+
+
+def _by_magnitude(edges: Sequence[Edges]) -> tuple[list[Tensor], list[Tensor]]:
+    matrices = [layer.forward.abs() for layer in balanced(edges)]
+    return [_first_largest(matrix) for matrix in matrices[:-1]], [_first_largest(matrix.mT) for matrix in matrices[1:]]
+
+
+def _first_largest(magnitudes: Tensor) -> Tensor:
+    near = magnitudes >= (1 - _TIE) * magnitudes.amax(-1, keepdim=True)
+    return near.to(torch.uint8).argmax(-1)
+
+
+_KINDS: dict[str, Callable[[Sequence[Edges]], tuple[list[Tensor], list[Tensor]]]] = {
+    "index": _by_index,
+    "magnitude": _by_magnitude,
+}

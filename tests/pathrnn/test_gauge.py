@@ -1,0 +1,56 @@
+"""The balanced gauge: unique, function-preserving, the one that cyclic closed-form updates find."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+
+import pathrnn
+from tests.networks import Case, case, cases, forward
+from tests.slow_twin import SlowBasis, flat
+
+
+@given(cases)
+def test_balancing_agrees_with_unit_by_unit_updates_from_any_representative(drawn: Case) -> None:
+    edges = drawn.graph.edges()
+    outputs = forward(edges, drawn.inputs).detach()
+    expected = SlowBasis(edges, "index").balance(flat(edges))
+    drawn.graph.rescale_(drawn.scales)
+    pathrnn.balance_(drawn.graph)
+    torch.testing.assert_close(drawn.graph.weights(), expected, rtol=1e-10, atol=1e-13)
+    torch.testing.assert_close(
+        forward(edges, drawn.inputs), outputs, rtol=1e-10, atol=1e-10 * float(outputs.abs().max())
+    )
+
+
+def test_extreme_rescaling_is_undone() -> None:
+    drawn = case((3, 5, 5, 2), bias=True, seed=4)
+    pathrnn.balance_(drawn.graph)
+    balanced = drawn.graph.weights()
+    drawn.graph.rescale_([torch.exp(torch.linspace(-20, 20, 5, dtype=torch.float64))] * 2)
+    pathrnn.balance_(drawn.graph)
+    torch.testing.assert_close(drawn.graph.weights(), balanced, rtol=1e-10, atol=0)
+
+
+def test_a_strong_cycle_cannot_make_it_oscillate() -> None:
+    graph = case((1, 2, 1), bias=False, seed=0).graph
+    with torch.no_grad():
+        graph.edges()[0].recurrent.copy_(torch.tensor([[0.0, 1e4], [1e-4, 0.0]]))
+    expected = SlowBasis(graph.edges(), "index").balance(flat(graph.edges()))
+    pathrnn.balance_(graph)
+    torch.testing.assert_close(graph.weights(), expected, rtol=1e-9, atol=0)
+
+
+@pytest.mark.parametrize(("side", "name"), [("incoming", "weight_ih_l0"), ("outgoing", "weight")])
+def test_a_unit_without_weights_is_named(side: str, name: str) -> None:
+    rnn, head = nn.RNN(3, 4, nonlinearity="relu", bias=False), nn.Linear(4, 2)
+    with torch.no_grad():
+        rnn.weight_hh_l0.zero_()
+        (rnn.weight_ih_l0[2] if side == "incoming" else head.weight[:, 2]).zero_()
+    message = f"unit 2 in hidden layer 1 must have nonzero, finite {side} weights (self-loops apart), got a sum of squares of 0.0"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        pathrnn.balance_(pathrnn.ReductionGraph(rnn, head))

@@ -1,0 +1,187 @@
+"""The slow, obvious twin of the package: basis paths one by one, gradients from the Jacobian, weights one by one.
+
+Nothing here is taken from the fast code but the order of the weights. Weights are numbers in a list, paths are lists of
+edge numbers, every formula is a loop.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pathrnn.graph import Edges
+
+
+@dataclass(frozen=True)
+class Edge:
+    """An edge from unit ``tail`` to unit ``head``; a unit is (layer, number), the bias node (-1, 0)."""
+
+    number: int
+    tail: tuple[int, int]
+    head: tuple[int, int]
+    forward: bool
+
+
+def list_edges(layers: list[Edges]) -> list[Edge]:
+    """Number all edges in the order of the package: forward, recurrent, biases, layer by layer, row by row."""
+    edges: list[Edge] = []
+    for index, layer in enumerate(layers, start=1):
+        rows, columns = layer.forward.shape
+        for v in range(rows):
+            for u in range(columns):
+                edges.append(Edge(len(edges), (index - 1, u), (index, v), True))
+        if layer.recurrent is not None:
+            for v in range(rows):
+                for u in range(rows):
+                    edges.append(Edge(len(edges), (index, u), (index, v), False))
+        for _ in layer.biases:
+            for v in range(rows):
+                edges.append(Edge(len(edges), (-1, 0), (index, v), False))
+    return edges
+
+
+def flat(layers: list[Edges], gradients: bool = False) -> Tensor:
+    parts = [tensor.grad if gradients else tensor.detach() for layer in layers for tensor in layer.tensors()]
+    return torch.cat([part.flatten() for part in parts]).clone()
+
+
+class SlowBasis:
+    """Basis paths as lists of edge numbers."""
+
+    def __init__(self, layers: list[Edges], kind: str) -> None:
+        self.edges = list_edges(layers)
+        self.depth = len(layers)
+        self.widths = [layers[0].forward.shape[1], *(layer.forward.shape[0] for layer in layers)]
+        self.units = [(layer, v) for layer in range(1, self.depth) for v in range(self.widths[layer])]
+        self.between = {(e.tail, e.head): e.number for e in self.edges if e.forward}
+        weights = flat(layers)
+        if kind == "magnitude":
+            weights = self.balance(weights)
+        self.into: dict[tuple[int, int], int] = {}
+        self.out: dict[tuple[int, int], int] = {}
+        for layer, v in self.units:
+            into = [self.between[(layer - 1, u), (layer, v)] for u in range(self.widths[layer - 1])]
+            out = [self.between[(layer, v), (layer + 1, x)] for x in range(self.widths[layer + 1])]
+            if kind == "index":
+                self.into[layer, v], self.out[layer, v] = into[v % len(into)], out[v % len(out)]
+            else:
+                self.into[layer, v] = max(into, key=lambda e: abs(weights[e].item()))
+                self.out[layer, v] = max(out, key=lambda e: abs(weights[e].item()))
+        owners = set(range(len(self.edges))) - set(self.out.values())
+        self.paths = [[*self.prefix(e.tail), e.number, *self.suffix(e.head)] for e in self.edges if e.number in owners]
+        self.owners = [e.number for e in self.edges if e.number in owners]
+
+    def prefix(self, node: tuple[int, int]) -> list[int]:
+        if node[0] < 1:
+            return []
+        edge = self.into[node]
+        return [*self.prefix(self.edges[edge].tail), edge]
+
+    def suffix(self, node: tuple[int, int]) -> list[int]:
+        if node[0] == self.depth:
+            return []
+        edge = self.out[node]
+        return [edge, *self.suffix(self.edges[edge].head)]
+
+    def values(self, weights: Tensor) -> Tensor:
+        return torch.stack([torch.stack([weights[e] for e in path]).prod() for path in self.paths])
+
+    def gradients(self, weights: Tensor, gradient: Tensor) -> Tensor:
+        """Solve ``J^T gamma = g`` with the Jacobian of the explicit products."""
+        jacobian = torch.autograd.functional.jacobian(self.values, weights)
+        return torch.linalg.lstsq(jacobian.T, gradient, driver="gelsd").solution
+
+    def allocate(self, weights: Tensor, values: Tensor) -> Tensor:
+        """Find, path by path from the input on, the one weight that is not known yet."""
+        new, wanted = weights.clone(), dict(zip(self.owners, values, strict=True))
+        skeleton = set(self.into.values())
+        known = set(self.out.values())
+        order = sorted(self.owners, key=lambda e: (e not in skeleton, self.edges[e].head[0]))
+        paths = dict(zip(self.owners, self.paths, strict=True))
+        for owner in order:
+            others = list(paths[owner])
+            others.remove(owner)
+            assert known.issuperset(others)
+            new[owner] = wanted[owner] / math.prod(new[e].item() for e in others)
+            known.add(owner)
+        return new
+
+    def balance(self, weights: Tensor) -> Tensor:
+        """Balance unit by unit in closed form until nothing changes."""
+        new = weights.clone()
+        touching = {
+            unit: (
+                [e.number for e in self.edges if e.head == unit and e.tail != unit],
+                [e.number for e in self.edges if e.tail == unit and e.head != unit],
+            )
+            for unit in self.units
+        }
+        for _ in range(3000):
+            largest = 0.0
+            for into, out in touching.values():
+                phi = (new[out].square().sum() / new[into].square().sum()) ** 0.25
+                new[into] *= phi
+                new[out] /= phi
+                largest = max(largest, abs(math.log(phi)))
+            if largest < 1e-14:
+                break
+        return new
+
+
+@dataclass
+class SlowPathSpace:
+    """Path-space SGD with momentum, or Adam, on a list of numbers."""
+
+    basis: SlowBasis
+    weights: Tensor
+    rule: str
+    lr: float
+    coordinates: str
+    max_path_norm: float | None
+    max_step_ratio: float
+    guarded: int = 0
+    count: int = 0
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.scales = torch.ones(len(self.basis.owners), dtype=torch.float64)
+        if self.coordinates == "normalised":
+            start = self.basis.balance(self.weights)
+            for place, (owner, path) in enumerate(zip(self.basis.owners, self.basis.paths, strict=True)):
+                others = list(path)
+                if owner not in self.basis.into.values():
+                    others.remove(owner)
+                self.scales[place] = abs(math.prod(start[e].item() for e in others))
+        zeros = torch.zeros_like(self.scales)
+        names = {"momentum": ["momentum_buffer"], "adam": ["exp_avg", "exp_avg_sq"]}
+        self.state = {name: zeros.clone() for name in names[self.rule]}
+
+    def step(self, gradient: Tensor) -> None:
+        values = self.basis.values(self.weights)
+        slope = self.basis.gradients(self.weights, gradient) * self.scales
+        if self.max_path_norm is not None:
+            slope = slope * min(1.0, self.max_path_norm / (slope.norm().item() + 1e-6))
+        self.count += 1
+        new = (values / self.scales + self.change(slope)) * self.scales
+        for place, owner in enumerate(self.basis.owners):
+            if owner in self.basis.into.values():
+                ratio = (new[place] / values[place]).item()
+                held = min(max(ratio, 1 - self.max_step_ratio), 1 + self.max_step_ratio)
+                if held != ratio:
+                    self.guarded += 1
+                    new[place] = held * values[place]
+        self.weights = self.basis.allocate(self.weights, new)
+
+    def change(self, slope: Tensor) -> Tensor:
+        state = self.state
+        if self.rule == "momentum":
+            state["momentum_buffer"] = 0.9 * state["momentum_buffer"] + slope
+            return -self.lr * state["momentum_buffer"]
+        state["exp_avg"] = 0.9 * state["exp_avg"] + 0.1 * slope
+        state["exp_avg_sq"] = 0.999 * state["exp_avg_sq"] + 0.001 * slope**2
+        mean = state["exp_avg"] / (1 - 0.9**self.count)
+        scale = (state["exp_avg_sq"] / (1 - 0.999**self.count)).sqrt()
+        return -self.lr * mean / (scale + 1e-8)
