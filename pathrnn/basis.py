@@ -63,6 +63,9 @@ class BasisPaths:
         The loss must depend on the weights through the network's function alone; a penalty on the weights inside the
         loss has no gradient in path space.
 
+        Returns:
+            Path gradients, in the order of the basis paths.
+
         Raises:
             ValueError: a weight has no gradient, or a skeleton weight is zero.
         """

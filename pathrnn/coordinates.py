@@ -65,6 +65,9 @@ def normalised(edges: Sequence[Edges], skeleton: Skeleton) -> Scales:
 
     Other coordinates then start as the weights of the balanced gauge; skeleton coordinates start at +1 or -1, so that
     their steps are relative.
+
+    Returns:
+        The units.
     """
     start = balanced(edges)
     weights = skeletons.in_weights(start, skeleton), skeletons.out_weights(start, skeleton)
@@ -96,6 +99,9 @@ def skeleton_gradients(edges: Sequence[Edges], grads: Sequence[Edges], at: Frame
     With the flow ``F_e = w_e dL/dw_e`` of an edge, the flow of the skeleton path of ``v`` is that of its in-skeleton
     edge, less the flow of every other basis path whose prefix runs through it: all edges that leave ``v``, or a unit
     that ``v`` feeds by shared skeleton edges alone.
+
+    Returns:
+        The gradients.
     """
     ins, outs = skeletons.in_weights(grads, at.skeleton), skeletons.out_weights(grads, at.skeleton)
     result: list[Tensor] = []
@@ -146,4 +152,5 @@ def allocate_(edges: Sequence[Edges], moved: Sequence[int], ratios: Sequence[Ten
 
 def _flow_out(matrix: Tensor, gradient: Tensor) -> Tensor:
     """Flow ``w dL/dw`` out of every column's unit, ``[*R, columns]``."""
-    return torch.linalg.vecdot(matrix, gradient, dim=-2)
+    flow: Tensor = torch.linalg.vecdot(matrix, gradient, dim=-2)
+    return flow

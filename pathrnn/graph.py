@@ -85,12 +85,12 @@ def unflatten(vector: Tensor, like: Sequence[Edges]) -> list[Edges]:
     """Undo :func:`flatten`: ``[*R, m]`` back to tensors of the shapes of ``like``."""
     replicas = like[0].forward.dim() - 2
     sizes = [tensor.shape[replicas:].numel() for tensor in tensors_of(like)]
-    pieces = zip(vector.split(sizes, dim=-1), tensors_of(like), strict=True)
+    pieces = zip(torch.split(vector, sizes, dim=-1), tensors_of(like), strict=True)
     return layers_of([piece.reshape(tensor.shape) for piece, tensor in pieces], like)
 
 
 def factors(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[Tensor]:
-    """Return ``tails(u) * heads(v)`` of every edge ``u -> v``, one tensor per parameter that broadcasts to its shape."""
+    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: a tensor per parameter that broadcasts to its shape."""
     result: list[Tensor] = []
     for index, layer in enumerate(edges):
         head = heads[index + 1]

@@ -18,7 +18,7 @@ _CLIP_EPSILON = 1e-6
 """Keeps the clipping factor finite; the constant of ``torch.nn.utils.clip_grad_norm_``."""
 
 _OWNER = "skeleton_of"
-"""Key that marks a group of skeleton coordinates in the rule, with the number of the group it takes its settings from."""
+"""Key that marks a group of skeleton coordinates in the rule, with the number of the group whose settings it takes."""
 
 _OWN_SETTINGS = ("params", "param_names", "weight_decay")
 """What a group of skeleton coordinates keeps to itself."""
@@ -35,10 +35,10 @@ class PathSpace(torch.optim.Optimizer):
     that differ by a positive rescaling of hidden units have the same coordinates and so the same training run.
     Building the optimizer leaves the weights as they are.
 
-    The rule sees one tensor per parameter of the graph, of the same shape, whose skeleton entries have zero gradient and
-    are never written, and for each hidden layer one extra vector with the coordinates of its skeleton paths, which
-    has no weight decay. Parameters outside the graph get the rule as it is. ``param_groups`` hold your parameters and
-    the rule's own settings, so schedulers work; the rule itself, with its state, is ``.rule``.
+    While the rule runs, each parameter of the graph holds its coordinates (skeleton entries have zero gradient and are
+    not used), and one extra vector per hidden layer holds the coordinates of its skeleton paths, without weight decay.
+    Parameters outside the graph get the rule as it is. ``param_groups`` and ``state`` are the rule's own, so schedulers
+    see what they expect; the groups of the skeleton coordinates follow those of their ``weight_ih``.
 
     Where a weight of the graph has no gradient it stays, and so do all skeleton coordinates, because moving those
     would move it.
@@ -62,7 +62,8 @@ class PathSpace(torch.optim.Optimizer):
     Source: ours, after "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020 submission), of
     which only the abstract is public; ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest to it.
 
-    Deviations: normalised coordinates, the guard, clipping by the norm in path space and the magnitude skeleton are ours.
+    Deviations: normalised coordinates, the guard, clipping by the norm in path space and the magnitude skeleton are
+    ours.
 
     Example:
         >>> from torch import nn
@@ -133,7 +134,7 @@ class PathSpace(torch.optim.Optimizer):
         return self._guarded
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Take one step: gradients to coordinates, the rule, weight allocation.
 
         Reads ``.grad``, writes parameters and state, nothing else.
@@ -233,7 +234,7 @@ class PathSpace(torch.optim.Optimizer):
         self.state = self.rule.state
         step = type(self.rule).step
         # torch wraps the step of every optimizer class in hooks and profiling, which our own step has already
-        self._rule_step = step.__wrapped__ if getattr(step, "hooked", False) else step
+        self._rule_step: Callable[..., Any] = getattr(step, "__wrapped__", step) if hasattr(step, "hooked") else step
 
     def _follow(self) -> None:
         """Move the constants to where the weights are now."""
@@ -307,7 +308,7 @@ def _scales(edges: Sequence[Edges], skeleton: skeletons.Skeleton, kind: str) -> 
     raise ValueError(f"coordinates must be 'normalised' or 'raw', got {kind!r}")
 
 
-def _all_finite(tensors: Sequence[Tensor]) -> bool:
+def _all_finite(tensors: list[Tensor]) -> bool:
     """Check in one pass, with the routine that GradScaler uses; multiplies by one, in place."""
     one = _one(tensors[0].device)
     found = torch.zeros_like(one)
@@ -320,13 +321,11 @@ def _one(device: torch.device) -> Tensor:
     return torch.ones((), device=device)
 
 
-def _norm(tensors: Sequence[Tensor], replicas: int) -> Tensor:
+def _norm(tensors: list[Tensor], replicas: int) -> Tensor:
     """Euclidean norm over all entries of all tensors, ``[*R]``."""
-    if replicas:
-        norms = [torch.linalg.vector_norm(tensor.flatten(replicas), dim=-1) for tensor in tensors]
-    else:
-        norms = torch._foreach_norm(tensors)
-    return torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    norms = [torch.linalg.vector_norm(tensor.flatten(replicas), dim=-1) for tensor in tensors]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return total
 
 
 def _require_options(max_path_norm: float | None, max_step_ratio: float | None) -> None:

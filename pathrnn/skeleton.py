@@ -8,6 +8,7 @@ there are ``m - H`` basis paths, whatever the widths.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from pathrnn.gauge import balanced
 from pathrnn.graph import Edges, NodeValues
 
 _TIE = 1e-6
-"""Magnitudes this close (relatively) count as equal, so that rounding cannot break a tie differently after rescaling."""
+"""Magnitudes this close (relatively) count as equal, so that rounding cannot break ties differently after rescaling."""
 
 
 class Skeleton(NamedTuple):
@@ -45,11 +46,7 @@ class Skeleton(NamedTuple):
 
 
 def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
-    """Choose a skeleton and refuse weights it cannot use; :func:`select` with a check.
-
-    Raises:
-        ValueError: an unknown kind, or a skeleton weight that is zero or not finite.
-    """
+    """Call :func:`select`, then refuse a skeleton weight that is zero or not finite."""
     skeleton = select(edges, kind)
     require_nonzero(edges, skeleton)
     return skeleton
@@ -160,7 +157,7 @@ def _units(like: Tensor) -> Tensor:
 
 def _by_index(edges: Sequence[Edges]) -> tuple[list[Tensor], list[Tensor]]:
     source, target = [], []
-    for layer, after in zip(edges[:-1], edges[1:], strict=True):
+    for layer, after in pairwise(edges):
         *replicas, width, before = layer.forward.shape
         units = torch.arange(width, device=layer.forward.device).expand(*replicas, width)
         source.append(units % before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from hypothesis import strategies as st
@@ -52,7 +53,7 @@ def network(widths: tuple[int, ...], bias: bool, generator: torch.Generator) -> 
         return nn.Parameter(magnitude * (2 * torch.randint(0, 2, shape, generator=generator) - 1))
 
     layers = []
-    for before, width in zip(widths[:-2], widths[1:-1], strict=True):
+    for before, width in pairwise(widths[:-1]):
         recurrent = nn.Parameter(draw(width, width).detach() / width)
         layers.append(Edges(draw(width, before), recurrent, (draw(width), draw(width)) if bias else ()))
     layers.append(Edges(draw(widths[-1], widths[-2]), None, (draw(widths[-1]),) if bias else ()))

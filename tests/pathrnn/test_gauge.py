@@ -51,6 +51,9 @@ def test_a_unit_without_weights_is_named(side: str, name: str) -> None:
     with torch.no_grad():
         rnn.weight_hh_l0.zero_()
         (rnn.weight_ih_l0[2] if side == "incoming" else head.weight[:, 2]).zero_()
-    message = f"unit 2 in hidden layer 1 must have nonzero, finite {side} weights (self-loops apart), got a sum of squares of 0.0"
+    message = (
+        f"unit 2 in hidden layer 1 must have nonzero, finite {side} weights (self-loops apart), "
+        "got a sum of squares of 0.0"
+    )
     with pytest.raises(ValueError, match=re.escape(message)):
         pathrnn.balance_(pathrnn.ReductionGraph(rnn, head))

@@ -102,13 +102,15 @@ def refused(message: str) -> str:
             nn.RNN(3, 5, nonlinearity="relu"),
             nn.Linear(4, 2),
             ValueError,
-            "head.in_features must equal rnn.hidden_size, got 4 and 5: give the Linear that reads the last layer of this RNN",
+            "head.in_features must equal rnn.hidden_size, got 4 and 5: "
+            "give the Linear that reads the last layer of this RNN",
         ),
         (
             nn.RNN(3, 5, nonlinearity="relu"),
             nn.Linear(5, 2).double(),
             TypeError,
-            "rnn.weight_ih_l0 must be of one real floating-point type with head.weight (torch.float64), got torch.float32",
+            "rnn.weight_ih_l0 must be of one real floating-point type with head.weight (torch.float64), "
+            "got torch.float32",
         ),
     ],
 )
