@@ -1,0 +1,93 @@
+"""The command line. Heavy imports wait until a command needs them, so that help answers at once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bench.errors import InputError
+
+
+class _Group(click.Group):
+    """Turns bad input into one line and exit status 2, failures of a run into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except InputError as error:
+            self._fail(str(error), 2)
+        except KeyboardInterrupt:
+            self._fail("stopped; finished runs are kept, run the same command to go on", 130)
+        except RuntimeError as error:
+            if type(error).__name__ != "WorkerDiedError":
+                raise
+            self._fail(str(error), 1)
+
+    @staticmethod
+    def _fail(message: str, status: int) -> None:
+        failure = click.ClickException(message)
+        failure.exit_code = status
+        raise failure
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Compare optimizers for ReLU RNNs: in weight space and in path space.
+
+    \b
+    python -m bench run suites/accuracy.toml    train everything that is missing
+    python -m bench report results/local/accuracy    tables and figures
+    """
+
+
+@main.command()
+@click.argument("suite", type=click.Path(path_type=Path))
+@click.option("--profile", default="embedded", show_default=True, help="How much to run; profiles stand in the suite.")
+@click.option("--task", "tasks", multiple=True, help="Run only this task; may be given more than once.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results/local"),
+    show_default=True,
+    help="Records go to RESULTS/<suite>/records.",
+)
+@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes.")
+def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
+    """Train every run of SUITE that has no record yet.
+
+    Stop it anywhere and start it again: it goes on where it stopped. Learning rates are tuned on validation data with
+    seeds of their own; test runs use other seeds and the best rate of each arm.
+
+    \b
+    Example: python -m bench run suites/accuracy.toml --task digits_rows
+    """
+    from rich.console import Console
+
+    from bench import suite as suites
+    from bench.execute import execute
+    from bench.store import Store
+
+    loaded = suites.load(suite)
+    suites.require("profile", [profile], list(loaded.profiles))
+    known = list(loaded.profiles[profile].updates)
+    suites.require("task", tasks, known)
+    console = Console(stderr=True)
+    execute(loaded, profile, tasks or known, Store(results / loaded.name), workers, console)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--profile", default=None, help="Which records to report, where FOLDER holds several profiles.")
+def report(folder: Path, profile: str | None) -> None:
+    """Write report.html, report.md and figures from the records in FOLDER, and print the result table.
+
+    \b
+    Example: python -m bench report results/local/accuracy
+    """
+    from bench.report import write
+    from bench.store import Store
+
+    write(Store(folder), profile)

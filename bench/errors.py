@@ -1,0 +1,9 @@
+"""What can be wrong with what the user gave us; the command line turns these into one line and exit status 2."""
+
+
+class InputError(ValueError):
+    """Bad input: the message names the thing, the rule and the value."""
+
+
+class MissingDataError(InputError):
+    """A data set that is not on this machine: the message says how to get it."""

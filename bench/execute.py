@@ -1,0 +1,112 @@
+"""Runs to records: skip what is done, send the rest to a pool of processes, show how far it is."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from bench.errors import InputError, MissingDataError
+from bench.select import best_rates
+from bench.store import Store
+from bench.suite import Run, Suite
+
+
+class WorkerDiedError(RuntimeError):
+    """A worker process ended without a result."""
+
+
+def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, workers: int, console: Console) -> None:
+    """Run what is missing of a suite: tuning runs first, then test runs at the best rates.
+
+    Args:
+        suite: the suite.
+        profile: name of one of its profiles.
+        tasks: names of the tasks to run.
+        store: where the records go.
+        workers: processes, one torch thread each.
+        console: where the progress goes.
+
+    Raises:
+        InputError: data are wrong, or the results folder cannot be written.
+        WorkerDiedError: a worker process died; what was finished is kept.
+    """
+    store.prepare()
+    tasks = _available(suite, profile, tasks, console)
+    tuning = suite.runs(profile, "tuning", tasks, {})
+    arms = len(suite.spaces) * len(suite.rules) * len(tasks)
+    total = len(tuning) + suite.profiles[profile].test_seeds * arms
+    with _progress(console) as progress:
+        bar = progress.add_task("tuning", total=total)
+        _finish(tuning, store, workers, progress, bar)
+        records = store.load()
+        test = suite.runs(profile, "test", tasks, best_rates(records[records["key"].isin([run.key for run in tuning])]))
+        progress.update(bar, description="testing")
+        _finish(test, store, workers, progress, bar)
+
+
+def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Console) -> list[str]:
+    """Load each task once, before any worker starts, and leave out those whose data are not on this machine."""
+    from bench.train import task_of
+
+    available = []
+    for run in (runs[0] for task in tasks if (runs := suite.runs(profile, "tuning", [task], {}))):
+        try:
+            task_of(run)
+            available.append(run.name)
+        except MissingDataError as error:
+            console.print(f"{run.name} skipped: {error}", style="yellow", highlight=False, soft_wrap=True)
+    if not available:
+        raise InputError(f"no task of profile {profile!r} can run on this machine; see the lines above")
+    return available
+
+
+def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress, bar: int) -> None:
+    done = store.keys()
+    missing = [run for run in runs if run.key not in done]
+    progress.advance(bar, len(runs) - len(missing))
+    if not missing:
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_one_thread) as pool:
+        futures = [pool.submit(_work, run, store.folder) for run in missing]
+        try:
+            for finished, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                progress.advance(bar)
+                if not progress.console.is_terminal and finished % max(1, len(missing) // 5) == 0:
+                    progress.console.print(f"{progress.tasks[0].description}: {finished} of {len(missing)} runs done")
+        except BrokenProcessPool:
+            raise WorkerDiedError("a worker process died; finished runs are kept, run the same command to go on") from None
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _work(run: Run, folder: Path) -> None:
+    from bench.train import train
+
+    Store(folder).save(train(run))
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("runs, elapsed"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, disable=not console.is_terminal)

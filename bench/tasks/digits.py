@@ -1,0 +1,30 @@
+"""The 1,797 handwritten digits of 8 x 8 pixels that come with scikit-learn."""
+
+from __future__ import annotations
+
+import torch
+from sklearn.datasets import load_digits
+
+from bench.errors import InputError
+from bench.seeds import seed
+from bench.tasks import Split, Task, classification, shuffled
+
+
+def digits(steps: int = 8) -> Task:
+    """Build the task: read an image row by row (8 steps of 8 pixels) or pixel by pixel (64 steps of 1).
+
+    Args:
+        steps: 8 or 64.
+
+    Returns:
+        The task: 1,197 images to learn from, 300 for validation, 300 for the test.
+
+    Raises:
+        InputError: another number of steps.
+    """
+    if steps not in {8, 64}:
+        raise InputError(f"steps of digits must be 8 or 64, got {steps}")
+    images, labels = load_digits(return_X_y=True)
+    inputs = torch.tensor(images / 16.0, dtype=torch.float32).reshape(len(images), steps, -1)
+    whole = Split(inputs, torch.tensor(labels))
+    return classification(10, *shuffled(whole, [len(images) - 600, 300, 300], seed("digits", "splits")))
