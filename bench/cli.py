@@ -28,14 +28,13 @@ class _Group(click.Group):
 
     @staticmethod
     def _fail(message: str, status: int) -> None:
-        failure = click.ClickException(message)
-        failure.exit_code = status
-        raise failure
+        click.echo(f"Error: {message}", err=True)
+        raise click.exceptions.Exit(status)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """Compare optimizers for ReLU RNNs: in weight space and in path space.
+    r"""Compare optimizers for ReLU RNNs: in weight space and in path space.
 
     \b
     python -m bench run suites/accuracy.toml    train everything that is missing
@@ -56,7 +55,7 @@ def main() -> None:
 )
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes.")
 def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
-    """Train every run of SUITE that has no record yet.
+    r"""Train every run of SUITE that has no record yet.
 
     Stop it anywhere and start it again: it goes on where it stopped. Learning rates are tuned on validation data with
     seeds of their own; test runs use other seeds and the best rate of each arm.
@@ -82,7 +81,7 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--profile", default=None, help="Which records to report, where FOLDER holds several profiles.")
 def report(folder: Path, profile: str | None) -> None:
-    """Write report.html, report.md and figures from the records in FOLDER, and print the result table.
+    r"""Write report.html, report.md and figures from the records in FOLDER, and print the result table.
 
     \b
     Example: python -m bench report results/local/accuracy

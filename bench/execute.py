@@ -9,7 +9,15 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from bench.errors import InputError, MissingDataError
 from bench.select import best_rates
@@ -66,7 +74,7 @@ def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Consol
     return available
 
 
-def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress, bar: int) -> None:
+def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress, bar: TaskID) -> None:
     done = store.keys()
     missing = [run for run in runs if run.key not in done]
     progress.advance(bar, len(runs) - len(missing))
@@ -82,7 +90,9 @@ def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress,
                 if not progress.console.is_terminal and finished % max(1, len(missing) // 5) == 0:
                     progress.console.print(f"{progress.tasks[0].description}: {finished} of {len(missing)} runs done")
         except BrokenProcessPool:
-            raise WorkerDiedError("a worker process died; finished runs are kept, run the same command to go on") from None
+            raise WorkerDiedError(
+                "a worker process died; finished runs are kept, run the same command to go on"
+            ) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

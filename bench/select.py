@@ -23,8 +23,10 @@ def best_rates(records: pd.DataFrame) -> dict[Arm, float]:
     for (task, space, rule), arm in tuning.groupby(["name", "space", "rule_name"], sort=True):
         sign = 1.0 if arm["higher_is_better"].iloc[0] else -1.0
         scores = {
-            float(lr): sign * float(runs["validation"].mean()) if (runs["status"] == "finished").all() else -math.inf
-            for lr, runs in arm.groupby("lr", sort=True)
+            lr: sign * float(arm.loc[arm["lr"] == lr, "validation"].mean())
+            if (arm.loc[arm["lr"] == lr, "status"] == "finished").all()
+            else -math.inf
+            for lr in sorted(set(arm["lr"].astype(float)))
         }
         best[str(task), str(space), str(rule)] = max(scores, key=scores.__getitem__)
     return best

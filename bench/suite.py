@@ -119,7 +119,9 @@ class Suite(_Strict):
                     raise ValueError(f"unknown task {task!r} in updates; the suite has {', '.join(self.tasks)}")
         return self
 
-    def runs(self, profile: str, role: Literal["tuning", "test"], tasks: Sequence[str], best: Mapping[Arm, float]) -> list[Run]:
+    def runs(
+        self, profile: str, role: Literal["tuning", "test"], tasks: Sequence[str], best: Mapping[Arm, float]
+    ) -> list[Run]:
         """Expand into runs: every rate for tuning, the best rate of each arm for testing.
 
         Args:

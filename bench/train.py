@@ -39,7 +39,7 @@ class ReluRNN(nn.Module):
         return pathrnn.ReductionGraph(self.rnn, self.head)
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss or a gradient is no longer finite: an outcome, not an error."""
 
 
@@ -66,7 +66,7 @@ def path_optimizer(model: ReluRNN, rule: type[torch.optim.Optimizer], max_norm: 
         try:
             optimizer.step()
         except ValueError as error:
-            raise Diverged(str(error)) from error
+            raise DivergedError(str(error)) from error
 
     return step
 
@@ -119,14 +119,14 @@ def batches(split: Split, size: int, seed_: int) -> Iterator[Split]:
     size = min(size, len(split.inputs))
     while True:
         order = torch.randperm(len(split.inputs), generator=generator)
-        for chosen in order[: len(order) // size * size].split(size):
+        for chosen in torch.split(order[: len(order) // size * size], size):
             yield Split(split.inputs[chosen], split.targets[chosen])
 
 
 @torch.no_grad()
 def evaluate(model: ReluRNN, task: Task, split: Split) -> float:
     """Compute the metric of a split."""
-    outputs = torch.cat([model(part) for part in split.inputs.split(1_000)])
+    outputs = torch.cat([model(part) for part in torch.split(split.inputs, 1_000)])
     return float(task.metric(outputs, split.targets))
 
 
@@ -150,7 +150,7 @@ def train(run: Run) -> dict[str, Any]:
             curve["train_loss"].append(loss)
             curve["validation"].append(evaluate(model, task, task.validation))
         test = evaluate(model, task, task.test)
-    except Diverged as error:
+    except DivergedError as error:
         status, reason = "diverged", str(error)
     return {
         "version": RECORD_VERSION,
@@ -179,7 +179,7 @@ def _updates(run: Run, task: Task, model: ReluRNN, step: Step) -> Iterator[tuple
         loss = task.loss(model(batch.inputs), batch.targets)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
-            raise Diverged(f"the training loss is {losses[-1]} at update {update}")
+            raise DivergedError(f"the training loss is {losses[-1]} at update {update}")
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         step()

@@ -114,6 +114,9 @@ class BasisPaths:
     def incidence(self) -> Tensor:
         """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order.
 
+        Returns:
+            The incidence matrix, coalesced.
+
         Raises:
             ValueError: the graph has replica axes; look at one replica at a time.
         """

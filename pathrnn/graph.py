@@ -90,7 +90,7 @@ def unflatten(vector: Tensor, like: Sequence[Edges]) -> list[Edges]:
 
 
 def factors(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[Tensor]:
-    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: a tensor per parameter that broadcasts to its shape."""
+    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: tensors that broadcast to the parameters."""
     result: list[Tensor] = []
     for index, layer in enumerate(edges):
         head = heads[index + 1]

@@ -61,4 +61,4 @@ def accuracy(outputs: Tensor, labels: Tensor) -> Tensor:
 def shuffled(split: Split, sizes: list[int], seed: int) -> list[Split]:
     """Shuffle by a fixed seed and cut into parts of the given sizes."""
     order = torch.randperm(len(split.inputs), generator=torch.Generator().manual_seed(seed))
-    return [Split(split.inputs[part], split.targets[part]) for part in order.split(sizes)]
+    return [Split(split.inputs[part], split.targets[part]) for part in torch.split(order, sizes)]

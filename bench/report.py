@@ -1,0 +1,190 @@
+"""Reports of a suite, computed from its records alone: HTML, Markdown, figures, and a table on the terminal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from bench import figures
+from bench.errors import InputError
+from bench.select import best_rates
+from bench.store import Store
+
+_ORDER = {"space": ["weight", "path"], "rule": ["sgd", "momentum", "adam"]}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm on one task, over its test seeds."""
+
+    task: str
+    rule: str
+    space: str
+    metric: str
+    rate: float
+    edge: bool
+    seeds: int
+    diverged: int
+    mean: float
+    worst: float
+    best: float
+    wins: str
+
+    @property
+    def cells(self) -> list[str]:
+        """What the tables show."""
+        return [
+            self.task,
+            self.metric,
+            self.rule,
+            self.space,
+            f"{self.rate:g}{' (edge)' if self.edge else ''}",
+            f"{self.mean:.4g}",
+            f"{self.worst:.4g} to {self.best:.4g}",
+            str(self.seeds),
+            str(self.diverged),
+            self.wins,
+        ]
+
+
+COLUMNS = ["task", "metric", "rule", "space", "best rate", "mean", "worst to best", "seeds", "diverged", "path better"]
+
+
+def write(store: Store, profile: str | None) -> None:
+    """Write ``report.html``, ``report.md`` and ``figures/`` beside the records, and print the result table.
+
+    Args:
+        store: the records.
+        profile: whose records to report; None where there is only one.
+
+    Raises:
+        InputError: no records, several profiles and none chosen, or no test runs yet.
+    """
+    records = _of_profile(store, profile)
+    test = _at_best_rate(records)
+    rows = table(records, test)
+    tasks, rules = list(dict.fromkeys(r.task for r in rows)), list(dict.fromkeys(r.rule for r in rows))
+    finished = test[test["status"] == "finished"]
+    drawings = {
+        "final_metric": figures.final_metric(finished, tasks, rules),
+        "learning_curves": figures.learning_curves(finished, tasks, rules),
+    }
+    environments = sorted({_line(text) for text in records["environment"]})
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=jinja2.select_autoescape(["html"]),
+        trim_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    context = {
+        "suite": records["suite"].iloc[0],
+        "profile": records["profile"].iloc[0],
+        "runs": len(records),
+        "columns": COLUMNS,
+        "rows": rows,
+        "figures": drawings,
+        "diverged": records[records["status"] == "diverged"].to_dict("records"),
+        "environments": environments,
+    }
+    try:
+        (store.folder / "figures").mkdir(parents=True, exist_ok=True)
+        for name, svg in drawings.items():
+            (store.folder / "figures" / f"{name}.svg").write_text(svg, encoding="utf-8")
+        for name in ("report.html", "report.md"):
+            (store.folder / name).write_text(environment.get_template(name).render(context), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"results folder {store.folder} must be writable: {error.strerror}") from None
+    _print(rows, store.folder)
+
+
+def table(records: pd.DataFrame, test: pd.DataFrame) -> list[Row]:
+    """Summarise every arm.
+
+    Args:
+        records: all records of one profile.
+        test: its test records at the best rates.
+
+    Returns:
+        A row per task, rule and space, in the order of the suite.
+    """
+    tuning = records[records["role"] == "tuning"].groupby(["name", "rule_name", "space"])["lr"]
+    tried = {arm: {rates.min(), rates.max()} for arm, rates in tuning}
+    rows = []
+    for (task, rule, space), arm in test.groupby(["name", "rule_name", "space"], sort=False):
+        sign = 1 if arm["higher_is_better"].iloc[0] else -1
+        finished, rate = arm.loc[arm["status"] == "finished", "test"], float(arm["lr"].iloc[0])
+        rows.append(
+            Row(
+                task=str(task),
+                rule=str(rule),
+                space=str(space),
+                metric=str(arm["metric"].iloc[0]),
+                rate=rate,
+                edge=rate in tried[task, rule, space],
+                seeds=len(arm),
+                diverged=int((arm["status"] == "diverged").sum()),
+                mean=float(finished.mean()),
+                worst=sign * float((sign * finished).min()),
+                best=sign * float((sign * finished).max()),
+                wins=_wins(test, str(task), str(rule), sign) if space == "path" else "",
+            )
+        )
+    return sorted(rows, key=lambda row: (row.task, _rank("rule", row.rule), _rank("space", row.space)))
+
+
+def _rank(kind: str, name: str) -> tuple[int, str]:
+    known = _ORDER[kind]
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _wins(test: pd.DataFrame, task: str, rule: str, sign: int) -> str:
+    """Count the seeds in which path space is better than weight space; divergence ranks worst."""
+    pair = test[(test["name"] == task) & (test["rule_name"] == rule)]
+    scores = pair.assign(score=(sign * pair["test"]).fillna(-float("inf")))
+    wide = scores.pivot_table(index="index", columns="space", values="score")
+    if not {"weight", "path"} <= set(wide.columns):
+        return ""
+    return f"{int((wide['path'] > wide['weight']).sum())} of {len(wide)}"
+
+
+def _of_profile(store: Store, profile: str | None) -> pd.DataFrame:
+    records = store.load()
+    known = sorted(set(records["profile"]))
+    if profile is None and len(known) > 1:
+        raise InputError(f"{store.folder} holds several profiles; choose one of {', '.join(known)} with --profile")
+    if profile is not None and profile not in known:
+        raise InputError(f"unknown profile {profile!r}; {store.folder} holds {', '.join(known)}")
+    return records[records["profile"] == (profile or known[0])]
+
+
+def _at_best_rate(records: pd.DataFrame) -> pd.DataFrame:
+    """Keep the test runs of each arm at the rate that its tuning runs chose."""
+    best = best_rates(records)
+    test = records[records["role"] == "test"]
+    arms = zip(test["name"], test["space"], test["rule_name"], test["lr"], strict=True)
+    kept = test[[best.get((task, space, rule)) == lr for task, space, rule, lr in arms]]
+    if kept.empty:
+        raise InputError("there are no test runs yet; let python -m bench run SUITE finish first")
+    return kept
+
+
+def _line(environment: str) -> str:
+    entries = json.loads(environment)
+    return ", ".join(f"{key} {value}" for key, value in entries.items() if value != "")
+
+
+def _print(rows: list[Row], folder: Path) -> None:
+    output = Table(*COLUMNS, title="Test metric at the best rate of each arm", title_justify="left")
+    for previous, row in zip([None, *rows], rows, strict=False):
+        if previous is not None and previous.task != row.task:
+            output.add_section()
+        output.add_row(*row.cells)
+    console = Console()
+    console.print(output)
+    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)

@@ -1,0 +1,50 @@
+"""Every chore of the project, each with its own environment: ``nox --list``."""
+
+from __future__ import annotations
+
+import nox
+
+nox.needs_version = ">=2024.10"
+nox.options.default_venv_backend = "venv"  # pip, because constraints.txt may name packages that only pip can find
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["tests"]
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run linters, type checker, all tests and doctests; what CI runs. Arguments go to pytest."""
+    _install(session, "dev")
+    _check(session)
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Run linters and type checker alone."""
+    _install(session, "dev")
+    _check(session)
+
+
+@nox.session
+def microbench(session: nox.Session) -> None:
+    """Print the cost of a step with pytest-benchmark; nothing else should run meanwhile."""
+    _install(session, "dev")
+    session.run("pytest", "tests/benchmarks", "--benchmark-only", *session.posargs)
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Compare the optimizers on real tasks, print the table, write the report. Arguments go to ``bench run``."""
+    _install(session, "bench")
+    session.run("python", "-m", "bench", "run", "suites/accuracy.toml", "--profile", "embedded", *session.posargs)
+    session.run("python", "-m", "bench", "report", "results/local/accuracy", "--profile", "embedded")
+
+
+def _install(session: nox.Session, extra: str) -> None:
+    session.install("-c", "constraints.txt", "-e", f".[{extra}]")
+
+
+def _check(session: nox.Session) -> None:
+    session.run("ruff", "format", "--check")
+    session.run("ruff", "check")
+    session.run("mypy")

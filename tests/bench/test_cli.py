@@ -1,0 +1,116 @@
+"""The command line as a user meets it: real processes, real files."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.bench.conftest import ROOT, TINY, Bench
+
+
+def refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """Exit status 2, one line, no traceback, and everything named that must be."""
+    lines = [line for line in result.stderr.splitlines() if not re.match(r"\w+ skipped: ", line)]
+    assert (result.returncode, len(lines), result.stdout) == (2, 1, ""), result.stderr
+    assert lines[0].startswith("Error: ")
+    for part in parts:
+        assert part in lines[0]
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_run_resume_and_report(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    first = bench("run", tiny, "--results", results, "--workers", "2")
+    assert first.returncode == 0, first.stderr
+    assert "mnist_rows skipped: MNIST file train-images-idx3-ubyte not found (PATHRNN_DATA is not set)" in first.stderr
+    records = results / "tiny" / "records"
+    before = snapshot(records)
+    assert len(before) == 8
+    victim = sorted(records.glob("*.parquet"))[0]
+    kept = pd.read_parquet(victim).drop(columns="seconds")
+    victim.unlink()
+    again = bench("run", tiny, "--results", results)
+    assert again.returncode == 0, again.stderr
+    after = snapshot(records)
+    assert {name for name in before if before[name] != after[name]} <= {victim.name}
+    pd.testing.assert_frame_equal(pd.read_parquet(victim).drop(columns="seconds"), kept)
+
+    reported = bench("report", results / "tiny")
+    assert reported.returncode == 0, reported.stderr
+    assert "digits_rows" in reported.stdout
+    assert str(results / "tiny" / "report.html") in reported.stdout
+    files = snapshot(results / "tiny")
+    names = {"report.html", "report.md", "figures/final_metric.svg", "figures/learning_curves.svg"}
+    assert names == {name for name in files if not name.startswith("records")}
+    html = files["report.html"].decode()
+    assert len(html) < 3_000_000
+    assert not re.search(r'(src|href)="http', html)
+    assert bench("report", results / "tiny").returncode == 0
+    assert snapshot(results / "tiny") == files
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--profile", "ful"], ["unknown profile 'ful'; the suite has embedded"]),
+        (["--task", "digits"], ["unknown task 'digits'; the suite has digits_rows, mnist_rows"]),
+        (["--task", "mnist_rows"], ["no task of profile 'embedded' can run on this machine"]),
+    ],
+)
+def test_bad_arguments(bench: Bench, tiny: Path, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
+    refused(bench("run", tiny, "--results", tmp_path, *arguments), *parts)
+
+
+def test_bad_suites(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(TINY.replace("hidden", "hiden"))
+    refused(bench("run", tiny, "--results", tmp_path), str(tiny), "tasks.digits_rows", "unknown key 'hiden'", "hidden")
+    tiny.write_text(TINY.replace('task = "digits"', 'task = "digitz"'))
+    refused(bench("run", tiny, "--results", tmp_path), str(tiny), "unknown task 'digitz'; known are adding, digits")
+    tiny.write_text(TINY.replace("steps = 8", "stps = 8"))
+    refused(
+        bench("run", tiny, "--results", tmp_path), "task digits: digits() got an unexpected keyword argument 'stps'"
+    )
+
+
+def test_corrupted_data_stop_a_run_before_it_starts_and_lose_nothing(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    assert bench("run", tiny, "--results", tmp_path / "results").returncode == 0
+    before = snapshot(tmp_path / "results")
+    path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
+    path.parent.mkdir()
+    path.write_bytes(gzip.compress(b"almost MNIST"))
+    result = bench("run", tiny, "--results", tmp_path / "results", data=tmp_path)
+    refused(result, str(path), "the SHA-256 of its content must be ba891046", "got ")
+    assert snapshot(tmp_path / "results") == before
+
+
+def test_an_unwritable_results_folder(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    result = bench("run", tiny, "--results", tmp_path / "file")
+    refused(result, f"results folder {tmp_path / 'file' / 'tiny'} must be writable: Not a directory", "--results")
+
+
+def test_reports_without_records_or_with_a_broken_one(bench: Bench, tmp_path: Path) -> None:
+    refused(bench("report", tmp_path), f"{tmp_path} holds no records")
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records" / "0.parquet").write_bytes(b"torn")
+    refused(bench("report", tmp_path), str(tmp_path / "records" / "0.parquet"), "the record cannot be read")
+
+
+def test_help_teaches_without_importing_torch() -> None:
+    code = (
+        "import sys, click.testing, bench.cli as cli\n"
+        "for command in ([], ['run'], ['report']):\n"
+        "    result = click.testing.CliRunner().invoke(cli.main, [*command, '--help'])\n"
+        "    assert result.exit_code == 0 and 'python -m bench' in result.output, result.output\n"
+        "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
