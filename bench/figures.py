@@ -50,6 +50,8 @@ def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[st
                 legend=False,
                 ax=axis,
             )
+            if not test.loc[test["name"] == task, "higher_is_better"].iloc[0]:
+                axis.set_yscale("log")
             axis.set(title=f"{task}, {rule}", xlabel="update" if row == len(tasks) - 1 else "")
             axis.set_ylabel(f"validation {_metric(test, task)}" if column == 0 else "")
     _legend(figure, "line: mean over test seeds at the best rate; band: smallest to largest")

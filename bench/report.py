@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -180,11 +181,21 @@ def _line(environment: str) -> str:
 
 
 def _print(rows: list[Row], folder: Path) -> None:
-    output = Table(*COLUMNS, title="Test metric at the best rate of each arm", title_justify="left")
-    for previous, row in zip([None, *rows], rows, strict=False):
-        if previous is not None and previous.task != row.task:
-            output.add_section()
-        output.add_row(*row.cells)
+    """Print the table narrow enough for a terminal: both spaces of a rule in one line."""
+    output = Table(title="Test metric: mean over seeds (best learning rate)", title_justify="left", box=box.SIMPLE)
+    for column in ("task", "rule", "weight space", "path space", "path better", "diverged"):
+        output.add_column(column, no_wrap=True)
+    arms = {(row.task, row.rule, row.space): row for row in rows}
+    pairs = list(dict.fromkeys((row.task, row.rule) for row in rows))
+    for (task, rule), following in zip(pairs, [*pairs[1:], ("", "")], strict=True):
+        both = [arms.get((task, rule, space)) for space in ("weight", "path")]
+        cells = ["" if row is None else f"{row.mean:.4g} ({row.rate:g}{'*' if row.edge else ''})" for row in both]
+        diverged = sum(row.diverged for row in both if row is not None)
+        wins = "" if both[1] is None else both[1].wins
+        output.add_row(task, rule, *cells, wins, str(diverged), end_section=task != following[0])
     console = Console()
     console.print(output)
+    console.print("*: at the edge of the rates tried. path better: seeds in which it won, of all.", highlight=False)
+    for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
+        console.print(f"{task}: {metric}", highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)

@@ -36,12 +36,15 @@ class BasisPaths:
         >>> basis = BasisPaths(ReductionGraph(rnn, head))
         >>> basis.count, tuple(basis.values().shape), tuple(basis.incidence().shape)
         (57, (57,), (57, 62))
-        >>> basis.assign_(2 * basis.values())  # twice the network: every path counts double
+        >>> target = 2 * basis.values()  # twice the function: every path counts double
+        >>> basis.assign_(target)
+        >>> torch.testing.assert_close(basis.values(), target)
     """
 
     def __init__(self, graph: ReductionGraph, skeleton: str = "index") -> None:
         self.graph = graph
         self.skeleton = skeletons.choose(graph.edges(), skeleton)
+        skeletons.require_nonzero(graph.edges(), self.skeleton)
         self._owns = self._owners()
 
     @property
@@ -58,17 +61,8 @@ class BasisPaths:
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
-        """Return ``dL/dv``, ``[*R, m - H]``, from the ``.grad`` of the weights: the ``gamma`` of ``J^T gamma = g``.
-
-        The loss must depend on the weights through the network's function alone; a penalty on the weights inside the
-        loss has no gradient in path space.
-
-        Returns:
-            Path gradients, in the order of the basis paths.
-
-        Raises:
-            ValueError: a weight has no gradient, or a skeleton weight is zero.
-        """
+        """Return ``dL/dv``, ``[*R, m - H]``, from the ``.grad`` of the weights: the ``gamma`` of ``J^T gamma = g``."""
+        # It exists only if the loss sees the weights through the network's function: no penalty on weights inside it.
         edges, grads = self.graph.edges(), self.graph.edge_gradients()
         at = self._frame(edges)
         result = layers_of(coordinates.gradients(grads, at), edges)
@@ -83,15 +77,7 @@ class BasisPaths:
             values: ``[*R, m - H]``; skeleton path values must be nonzero.
 
         Raises:
-            ValueError: a wrong shape, a value that is not finite, or a skeleton path value of zero.
-
-        Example:
-            >>> from torch import nn
-            >>> graph = ReductionGraph(nn.RNN(3, 5, nonlinearity="relu"), nn.Linear(5, 2))
-            >>> basis = BasisPaths(graph)
-            >>> target = basis.values() + 0.01
-            >>> basis.assign_(target)
-            >>> torch.testing.assert_close(basis.values(), target)
+            ValueError: a wrong shape, a value that is not finite, or a skeleton path value of zero; nothing is written.
         """
         edges = self.graph.edges()
         at = self._frame(edges)
@@ -102,7 +88,7 @@ class BasisPaths:
             raise ValueError(f"values must be finite, got {values[~torch.isfinite(values)][0].item()}")
         flat = flatten(edges).masked_scatter(self._owns, values.to(edges[0].forward))
         new = unflatten(flat, edges)
-        ratios = [path / old for path, old in zip(skeletons.in_weights(new, self.skeleton), at.paths, strict=True)]
+        ratios = [path / old for path, old in zip(skeletons.read(new, self.skeleton)[0], at.paths, strict=True)]
         for layer, (ratio, free) in enumerate(zip(ratios, self.skeleton.free, strict=True), start=1):
             if bool((free & (ratio == 0)).any()):
                 raise ValueError(
@@ -112,31 +98,20 @@ class BasisPaths:
         coordinates.allocate_(edges, range(len(at.factors)), ratios, at)
 
     def incidence(self) -> Tensor:
-        """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order.
-
-        Returns:
-            The incidence matrix, coalesced.
-
-        Raises:
-            ValueError: the graph has replica axes; look at one replica at a time.
-        """
+        """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order."""
         if self._owns.dim() != 1:
             raise ValueError(f"incidence needs a graph without replica axes, got axes {tuple(self._owns.shape[:-1])}")
-        edges = self.graph.edges()
-        numbers = unflatten(torch.arange(self.graph.num_weights, device=self._owns.device), edges)
-        prefix, suffix = self._chains(numbers)
-        rows = torch.cumsum(self._owns, 0) - 1
-        entries = []
+        numbers = unflatten(torch.arange(self.graph.num_weights, device=self._owns.device), self.graph.edges())
+        before, after = self._chains(numbers)
+        paths = []
         for index, layer in enumerate(numbers):
-            forward = (layer.forward, prefix[index], suffix[index + 1])
-            recurrent = [] if layer.recurrent is None else [(layer.recurrent, prefix[index + 1], suffix[index + 1])]
-            biases = [(bias.unsqueeze(-1), prefix[0][:1], suffix[index + 1]) for bias in layer.biases]
-            entries += [_paths(*block) for block in (forward, *recurrent, *biases)]
-        pairs = torch.cat([torch.stack([own[:, :1].expand_as(own), own]).flatten(1) for own in entries], dim=1)
-        pairs = pairs[:, self._owns[pairs[0]]]
-        indices = torch.stack([rows[pairs[0]], pairs[1]])
+            tails = [before[index], *before[index + 1 : index + 2], *[before[0][:1]] * len(layer.biases)]
+            paths += [_paths(own, tail, after[index + 1]) for own, tail in zip(layer.tensors(), tails, strict=True)]
+        edges = torch.cat([torch.stack([own[:, :1].expand_as(own), own]).flatten(1) for own in paths], dim=1)
+        owner, edge = edges[:, self._owns[edges[0]]]
+        indices = torch.stack([(torch.cumsum(self._owns, 0) - 1)[owner], edge])
         size = (self.count, self.graph.num_weights)
-        return torch.sparse_coo_tensor(indices, torch.ones_like(indices[0]), size, check_invariants=True).coalesce()
+        return torch.sparse_coo_tensor(indices, torch.ones_like(edge), size, check_invariants=True).coalesce()
 
     def _frame(self, edges: list[Edges]) -> coordinates.Frame:
         skeletons.require_nonzero(edges, self.skeleton)
@@ -152,21 +127,21 @@ class BasisPaths:
         return flatten(edges)[self._owns].reshape(*self._owns.shape[:-1], self.count)
 
     def _chains(self, numbers: list[Edges]) -> tuple[list[Tensor], list[Tensor]]:
-        """Edge numbers along the prefix and the suffix of every node, ``[n_l, length]`` per layer."""
-        widths = self.graph.widths
-        prefix = [torch.empty(widths[0], 0, dtype=torch.int64, device=self._owns.device)]
-        for edge, source in zip(skeletons.in_weights(numbers, self.skeleton), self.skeleton.source, strict=True):
-            prefix.append(torch.cat([prefix[-1][source], edge.unsqueeze(-1)], dim=-1))
-        suffix = [torch.empty(widths[-1], 0, dtype=torch.int64, device=self._owns.device)]
-        outs = skeletons.out_weights(numbers, self.skeleton)
+        """Edge numbers along the prefix and along the suffix of every node, ``[n_l, length]`` for ``l = 0..L + 1``."""
+        ends = [
+            torch.empty(self.graph.widths[place], 0, dtype=torch.int64, device=self._owns.device) for place in (0, -1)
+        ]
+        before, after = ends[:1], ends[1:]
+        ins, outs = skeletons.read(numbers, self.skeleton)
+        for edge, source in zip(ins, self.skeleton.source, strict=True):
+            before.append(torch.cat([before[-1][source], edge.unsqueeze(-1)], dim=-1))
         for edge, target in zip(reversed(outs), reversed(self.skeleton.target), strict=True):
-            suffix.append(torch.cat([edge.unsqueeze(-1), suffix[-1][target]], dim=-1))
-        return prefix, [prefix[0], *reversed(suffix)]
+            after.insert(0, torch.cat([edge.unsqueeze(-1), after[0][target]], dim=-1))
+        return before, [ends[0], *after]
 
 
-def _paths(numbers: Tensor, prefix: Tensor, suffix: Tensor) -> Tensor:
-    """Edge numbers of the paths through a matrix of edges, ``[rows * columns, length]``, the owning edge first."""
-    rows, columns = numbers.shape
-    before = prefix.expand(rows, *prefix.shape)
-    after = suffix.unsqueeze(1).expand(rows, columns, -1)
-    return torch.cat([numbers.unsqueeze(-1), before, after], dim=-1).flatten(0, 1)
+def _paths(numbers: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Edge numbers of the paths through each edge of a parameter, ``[edges, length]``, that edge first."""
+    rows, columns = len(after), len(before)
+    tails, heads = before.expand(rows, *before.shape), after.unsqueeze(1).expand(rows, columns, -1)
+    return torch.cat([numbers.view(rows, columns, 1), tails, heads], dim=-1).flatten(0, 1)

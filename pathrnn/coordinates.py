@@ -60,28 +60,26 @@ class Frame(NamedTuple):
     outs: list[Tensor]
 
 
-def normalised(edges: Sequence[Edges], skeleton: Skeleton) -> Scales:
-    """Take the magnitudes of skeleton weights in the balanced gauge, which are invariants, as their units; float64.
-
-    Other coordinates then start as the weights of the balanced gauge; skeleton coordinates start at +1 or -1, so that
-    their steps are relative.
-
-    Returns:
-        The units.
-    """
-    start = balanced(edges)
-    weights = skeletons.in_weights(start, skeleton), skeletons.out_weights(start, skeleton)
-    return Scales(*([weight.abs() for weight in side] for side in weights))
+def scales(edges: Sequence[Edges], skeleton: Skeleton, kind: str) -> Scales | None:
+    """Choose units from the initial weights: none for raw path values, or invariants of the weights."""
+    if kind == "raw":
+        return None
+    if kind != "normalised":
+        raise ValueError(f"coordinates must be 'normalised' or 'raw', got {kind!r}")
+    # In units of their magnitude in the balanced gauge, skeleton coordinates start at +1 or -1, so that their steps are
+    # relative, and other coordinates start as the weights of the balanced gauge.
+    weights = skeletons.read(balanced(edges), skeleton)
+    return Scales(*([weight.abs() for weight in side] for side in weights)).to(edges[0].forward)
 
 
-def frame(edges: Sequence[Edges], skeleton: Skeleton, scales: Scales | None = None) -> Frame:
-    """Read off where the network stands; without scales the coordinates are the path values."""
-    ins, outs = skeletons.in_weights(edges, skeleton), skeletons.out_weights(edges, skeleton)
-    if scales is None:
+def frame(edges: Sequence[Edges], skeleton: Skeleton, units: Scales | None = None) -> Frame:
+    """Read off where the network stands; without units the coordinates are the path values."""
+    ins, outs = skeletons.read(edges, skeleton)
+    if units is None:
         tails, heads = skeletons.prefixes(ins, skeleton), skeletons.suffixes(outs, skeleton)
     else:
-        tails = skeletons.prefixes([weight / unit for weight, unit in zip(ins, scales.ins, strict=True)], skeleton)
-        heads = skeletons.suffixes([weight / unit for weight, unit in zip(outs, scales.outs, strict=True)], skeleton)
+        tails = skeletons.prefixes([weight / unit for weight, unit in zip(ins, units.ins, strict=True)], skeleton)
+        heads = skeletons.suffixes([weight / unit for weight, unit in zip(outs, units.outs, strict=True)], skeleton)
     paths = [tail * head for tail, head in zip(tails, heads, strict=True) if tail is not None and head is not None]
     return Frame(skeleton, tails, heads, factors(edges, tails, heads), paths, ins, outs)
 
@@ -94,24 +92,19 @@ def gradients(grads: Sequence[Edges], at: Frame) -> list[Tensor]:
 
 
 def skeleton_gradients(edges: Sequence[Edges], grads: Sequence[Edges], at: Frame) -> list[Tensor]:
-    """Gradients of the loss by the skeleton coordinates, ``[*R, n_l]`` per hidden layer; zero where not free.
-
-    With the flow ``F_e = w_e dL/dw_e`` of an edge, the flow of the skeleton path of ``v`` is that of its in-skeleton
-    edge, less the flow of every other basis path whose prefix runs through it: all edges that leave ``v``, or a unit
-    that ``v`` feeds by shared skeleton edges alone.
-
-    Returns:
-        The gradients.
-    """
-    ins, outs = skeletons.in_weights(grads, at.skeleton), skeletons.out_weights(grads, at.skeleton)
+    """Gradients of the loss by the skeleton coordinates, ``[*R, n_l]`` per hidden layer; zero where not free."""
+    # With the flow F_e = w_e dL/dw_e of an edge, the flow of the skeleton path of v is that of its in-skeleton edge,
+    # less the flow of every other basis path whose prefix runs through it: all edges that leave v, or a unit that v
+    # feeds by shared skeleton edges alone.
+    ins, outs = skeletons.read(grads, at.skeleton)
     result: list[Tensor] = []
     through: Tensor | None = None
     for index in reversed(range(len(at.paths))):
-        leaving = _flow_out(edges[index + 1].forward, grads[index + 1].forward)
+        leaving: Tensor = torch.linalg.vecdot(edges[index + 1].forward, grads[index + 1].forward, dim=-2)
         leaving = torch.addcmul(leaving, at.outs[index], outs[index], value=-1)
         recurrent, gradient = edges[index].recurrent, grads[index].recurrent
         if recurrent is not None and gradient is not None:
-            leaving += _flow_out(recurrent, gradient)
+            leaving += torch.linalg.vecdot(recurrent, gradient, dim=-2)
         if through is not None:
             leaving += through.gather(-1, at.skeleton.target[index]) * at.skeleton.shared[index]
         through = leaving
@@ -148,9 +141,3 @@ def allocate_(edges: Sequence[Edges], moved: Sequence[int], ratios: Sequence[Ten
             layer.recurrent.div_(columns)
     skeletons.put_in_(edges, at.skeleton, ins)
     skeletons.put_out_(edges, at.skeleton, at.outs)  # last: an edge that is both keeps its weight
-
-
-def _flow_out(matrix: Tensor, gradient: Tensor) -> Tensor:
-    """Flow ``w dL/dw`` out of every column's unit, ``[*R, columns]``."""
-    flow: Tensor = torch.linalg.vecdot(matrix, gradient, dim=-2)
-    return flow

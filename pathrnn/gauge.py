@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pathrnn.graph import Edges, NodeValues, ReductionGraph, reciprocal, scale, tensors_of
+from pathrnn.graph import Edges, NodeValues, ReductionGraph, rescale, tensors_of
 
 _TOLERANCE = 1e-13
 """Largest |log(outgoing / incoming)| of a unit that counts as balanced; the sums themselves round at about 1e-15."""
@@ -22,9 +22,6 @@ def balance_(graph: ReductionGraph) -> None:
     Self-loops are left out (rescaling cannot change them). The result is the unique minimiser of the total squared
     norm over all positive rescalings, so any two networks that differ by a rescaling end up equal. The function of the
     network does not change.
-
-    Args:
-        graph: the network; its parameters are written.
 
     Raises:
         ValueError: a unit without incoming or without outgoing weight, or weights that are not finite.
@@ -46,16 +43,7 @@ def balance_(graph: ReductionGraph) -> None:
 
 @torch.no_grad()
 def balanced(edges: Sequence[Edges]) -> list[Edges]:
-    """Return the balanced gauge of the weights as float64 copies.
-
-    Layer by layer, two closed-form steps, neither of which can raise the total squared norm: the best common scale of
-    all units of the layer, then for all units at once the minimum of a separable upper bound that is exact at the
-    current scales (arithmetic above geometric mean on every recurrent edge), hence the exponent 1/4 on squared scales
-    where a unit alone would take 1/2. The first step removes the one slow mode of the second.
-
-    Raises:
-        ValueError: a unit without incoming or outgoing weight, or weights that are not finite.
-    """
+    """Return the balanced gauge of the weights as float64 copies."""
     weights = [layer.map(lambda tensor: tensor.detach().double()) for layer in edges]
     energies = [_energy(layer) for layer in weights]
     squares: NodeValues = [None, *(torch.ones_like(layer.forward[..., 0]) for layer in weights[:-1]), None]
@@ -67,12 +55,15 @@ def balanced(edges: Sequence[Edges]) -> list[Edges]:
         raise ValueError(
             f"the balanced gauge did not converge: the imbalance must fall below {_TOLERANCE}, got {worst}"
         )
-    scales: NodeValues = [None if square is None else square.sqrt() for square in squares]
-    return scale(weights, reciprocal(scales), scales)
+    return rescale(weights, [None if square is None else square.sqrt() for square in squares])
 
 
 def _balance_layer_(squares: NodeValues, index: int, energies: Sequence[Edges]) -> float:
     """Improve the squared scales of one layer, in place; return how unbalanced it was, as a logarithm."""
+    # Two closed-form steps, neither of which can raise the total squared norm: the best common scale of the layer, then
+    # for all units at once the minimum of a separable upper bound that is exact at the current scales (arithmetic above
+    # geometric mean on every recurrent edge), hence the exponent 1/4 where a unit alone would take 1/2. The first step
+    # removes the one slow mode of the second.
     layer, after, own = energies[index - 1], energies[index], torch.as_tensor(squares[index])
     before, beyond = squares[index - 1], squares[index + 1]
     fixed = (_product(layer.forward, None if before is None else 1 / before) + sum(layer.biases)) * own

@@ -106,9 +106,9 @@ def scale(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[
     return layers_of(torch._foreach_mul(tensors_of(edges), factors(edges, tails, heads)), edges)
 
 
-def reciprocal(values: NodeValues) -> NodeValues:
-    """Return 1 / x for every node."""
-    return [None if value is None else value.reciprocal() for value in values]
+def rescale(edges: Sequence[Edges], phi: NodeValues) -> list[Edges]:
+    """Act with the positive scaling group: multiply every edge ``u -> v`` by ``phi_v / phi_u``."""
+    return scale(edges, [None if scales is None else 1 / scales for scales in phi], phi)
 
 
 def _outer(columns: Tensor | None, rows: Tensor | None) -> Tensor:
@@ -143,6 +143,10 @@ class ReductionGraph:
         >>> graph = ReductionGraph(rnn, head)
         >>> graph.num_weights, graph.num_hidden
         (62, 5)
+        >>> x = torch.ones(4, 1, 3)
+        >>> before = head(rnn(x)[0])
+        >>> graph.rescale_([torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0])])
+        >>> torch.testing.assert_close(head(rnn(x)[0]), before)
     """
 
     def __init__(self, rnn: nn.RNN, head: nn.Linear) -> None:
@@ -169,7 +173,7 @@ class ReductionGraph:
         return sum(self.widths[1:-1])
 
     def edges(self) -> list[Edges]:
-        """Return the parameters themselves (no copies), as L + 1 layers of edges."""
+        """Return the parameters themselves, as L + 1 layers of edges."""
         hidden = [Edges(layer[0], layer[1], tuple(layer[2:])) for layer in self.rnn.all_weights]
         bias = () if self.head.bias is None else (self.head.bias,)
         return [*hidden, Edges(self.head.weight, None, bias)]
@@ -189,19 +193,11 @@ class ReductionGraph:
         return flatten([layer.map(torch.detach) for layer in self.edges()])
 
     def gradients(self) -> Tensor:
-        """Return a copy of the ``.grad`` of all weights, ``[*R, m]``, in edge order.
-
-        Raises:
-            ValueError: a weight has no gradient.
-        """
+        """Return a copy of the ``.grad`` of all weights, ``[*R, m]``, in edge order; each must have one."""
         return flatten(self.edge_gradients())
 
     def edge_gradients(self) -> list[Edges]:
-        """Return the ``.grad`` tensors themselves as L + 1 layers of edges.
-
-        Raises:
-            ValueError: a weight has no gradient.
-        """
+        """Return the ``.grad`` tensors themselves as L + 1 layers of edges; each weight must have one."""
         for name, tensor in zip(self.names(), self.parameters(), strict=True):
             if tensor.grad is None:
                 raise ValueError(f"{name} must have a gradient, got None; call backward() on a loss first")
@@ -216,13 +212,6 @@ class ReductionGraph:
 
         Raises:
             ValueError: a wrong number or shape, or a scale that is not positive and finite.
-
-        Example:
-            >>> rnn, head = nn.RNN(3, 5, nonlinearity="relu"), nn.Linear(5, 2)
-            >>> x = torch.ones(4, 1, 3)
-            >>> before = head(rnn(x)[0])
-            >>> ReductionGraph(rnn, head).rescale_([torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0])])
-            >>> torch.testing.assert_close(head(rnn(x)[0]), before)
         """
         widths = self.widths[1:-1]
         if [scale.shape[-1:] for scale in scales] != [(width,) for width in widths]:
@@ -232,8 +221,7 @@ class ReductionGraph:
             if not bool((torch.isfinite(factors) & (factors > 0)).all()):
                 raise ValueError(f"scales[{index}] must be positive and finite, got {factors.tolist()}")
         edges = self.edges()
-        heads: NodeValues = [None, *(factors.to(edges[0].forward) for factors in scales), None]
-        self.write_(tensors_of(scale(edges, reciprocal(heads), heads)))
+        self.write_(tensors_of(rescale(edges, [None, *(factors.to(edges[0].forward) for factors in scales), None])))
 
     @torch.no_grad()
     def write_(self, values: Sequence[Tensor]) -> None:

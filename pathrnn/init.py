@@ -29,7 +29,7 @@ def skeleton_ones_(graph: ReductionGraph, skeleton: str = "index") -> None:
         ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     """
     edges = graph.edges()
-    chosen = skeletons.select(edges, skeleton)
+    chosen = skeletons.choose(edges, skeleton)
     ones = [torch.ones_like(source, dtype=edges[0].forward.dtype) for source in chosen.source]
     skeletons.put_in_(edges, chosen, ones)
     skeletons.put_out_(edges, chosen, ones)
@@ -38,9 +38,6 @@ def skeleton_ones_(graph: ReductionGraph, skeleton: str = "index") -> None:
 @torch.no_grad()
 def identity_(graph: ReductionGraph) -> None:
     """Set recurrent weights to the identity and biases of hidden units to zero.
-
-    Args:
-        graph: the network; its parameters are written.
 
     Source: Le, Jaitly, Hinton 2015, "A Simple Way to Initialize Recurrent Networks of Rectified Linear Units",
     arXiv 1504.00941, section 3.

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from pathrnn import coordinates
 from pathrnn import skeleton as skeletons
-from pathrnn.coordinates import Frame, Scales
-from pathrnn.graph import Edges, ReductionGraph, layers_of, tensors_of
+from pathrnn.coordinates import Frame, Scales, scales
+from pathrnn.graph import ReductionGraph, layers_of, tensors_of
 
 _CLIP_EPSILON = 1e-6
 """Keeps the clipping factor finite; the constant of ``torch.nn.utils.clip_grad_norm_``."""
@@ -55,6 +55,9 @@ class PathSpace(torch.optim.Optimizer):
             so that none changes sign. None switches the guard off.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
 
+    Attributes:
+        guard_count: how many steps of single skeleton coordinates the guard has held back so far.
+
     Raises:
         ValueError: ``lr <= 0``, a bad option, a graph weight that is not in ``params``, a zero skeleton weight; in
             ``step``, a gradient that is not finite.
@@ -62,8 +65,7 @@ class PathSpace(torch.optim.Optimizer):
     Source: ours, after "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020 submission), of
     which only the abstract is public; ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest to it.
 
-    Deviations: normalised coordinates, the guard, clipping by the norm in path space and the magnitude skeleton are
-    ours.
+    Deviations: normalised coordinates, guard, clipping by the norm in path space and magnitude skeleton are ours.
 
     Example:
         >>> from torch import nn
@@ -94,32 +96,27 @@ class PathSpace(torch.optim.Optimizer):
         max_step_ratio: float | None = 0.5,
         **rule_kwargs: Any,
     ) -> None:
-        _require_options(max_path_norm, max_step_ratio)
-        edges = graph.edges()
+        if max_path_norm is not None and not max_path_norm > 0:
+            raise ValueError(f"max_path_norm must be positive or None, got {max_path_norm}")
+        if max_step_ratio is not None and not 0 < max_step_ratio < 1:
+            raise ValueError(f"max_step_ratio must lie between 0 and 1, or be None, got {max_step_ratio}")
         self.graph = graph
-        self._edges = edges  # the Parameters, as every torch optimizer holds them; their values are read at each step
         self.max_path_norm = max_path_norm
         self.max_step_ratio = max_step_ratio
-        self._skeleton = skeletons.choose(edges, skeleton)
-        self._tensors = tensors_of(edges)
-        self._scales = _scales(edges, self._skeleton, coordinates)
-        self._guarded = 0
-        self._paths = [nn.Parameter(torch.ones_like(layer.forward[..., 0])) for layer in edges[:-1]]
+        self.guard_count = 0
+        self._edges = graph.edges()  # the Parameters, as every torch optimizer holds them; values are read at each step
+        self._tensors = tensors_of(self._edges)
+        self._skeleton = skeletons.choose(self._edges, skeleton)
+        skeletons.require_nonzero(self._edges, self._skeleton)
+        self._scales = scales(self._edges, self._skeleton, coordinates)
+        self._paths = [nn.Parameter(torch.ones_like(layer.forward[..., 0])) for layer in self._edges[:-1]]
         super().__init__(params, rule_kwargs)
-        self._require_all_weights()
         self.rule = rule([*self.param_groups, *self._path_groups()], **rule_kwargs)
         self.defaults = self.rule.defaults
         self._share()
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters outside the graph, as to any torch optimizer.
-
-        Args:
-            param_group: parameters and their settings.
-
-        Raises:
-            ValueError: ``lr <= 0``, or what the rule refuses.
-        """
+        """Add parameters outside the graph, as to any torch optimizer."""
         super().add_param_group(param_group)
         rate = self.param_groups[-1].get("lr", 1.0)
         if not rate > 0:
@@ -127,11 +124,6 @@ class PathSpace(torch.optim.Optimizer):
         if hasattr(self, "rule"):
             self.rule.add_param_group(self.param_groups[-1])
             self._share()
-
-    @property
-    def guard_count(self) -> int:
-        """How many steps of single skeleton coordinates the step-ratio guard has held back so far."""
-        return self._guarded
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -161,7 +153,7 @@ class PathSpace(torch.optim.Optimizer):
             self._rule_step(self.rule)
             return loss
         at = coordinates.frame(edges, self._skeleton, self._scales)
-        slopes = self._slopes(edges, grads, at)
+        slopes = self._slopes(grads, at)
         try:
             self._enter_(tensors, moved, slopes, at)
             self._rule_step(self.rule)
@@ -182,14 +174,7 @@ class PathSpace(torch.optim.Optimizer):
         return {**self.rule.state_dict(), "path_space": constants}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a :meth:`state_dict`, bit by bit.
-
-        Args:
-            state_dict: what a PathSpace of the same network, rule and groups returned.
-
-        Raises:
-            ValueError: the state of another kind of optimizer, or other groups.
-        """
+        """Continue, bit by bit, from the :meth:`state_dict` of a PathSpace of the same network, rule and groups."""
         if "path_space" not in state_dict:
             raise ValueError(f"state_dict must come from a PathSpace, got only the keys {sorted(state_dict)}")
         self.rule.load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
@@ -198,29 +183,25 @@ class PathSpace(torch.optim.Optimizer):
         source, target = ([index.to(like.device) for index in constants[key]] for key in ("source", "target"))
         self._skeleton = skeletons.from_choice(self._edges, source, target)
         self._scales = None if constants["scales"] is None else Scales(*constants["scales"])
-        self._guarded = constants["guard_count"]
+        self.guard_count = constants["guard_count"]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copy everything, so that deepcopy and pickle give a working optimizer."""
         return self.__dict__.copy()
 
-    def _require_all_weights(self) -> None:
-        given = {id(parameter) for group in self.param_groups for parameter in group["params"]}
-        for name, parameter in zip(self.graph.names(), self.graph.parameters(), strict=True):
-            if id(parameter) not in given:
-                raise ValueError(f"params must hold every weight of the graph, got none for {name}")
-
     def _path_groups(self) -> list[dict[str, Any]]:
-        """Build a group of the rule for the skeleton coordinates of each layer, after the group of its ``W^l``."""
+        """Build a group of the rule for the skeleton coordinates of each layer, with the settings of its ``W^l``."""
+        owners = {id(tensor): number for number, group in enumerate(self.param_groups) for tensor in group["params"]}
+        for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
+            if id(tensor) not in owners:
+                raise ValueError(f"params must hold every weight of the graph, got none for {name}")
         groups = []
-        for layer, (edges, path) in enumerate(zip(self.graph.edges(), self._paths, strict=False), start=1):
-            owner = next(
-                i for i, group in enumerate(self.param_groups) if any(p is edges.forward for p in group["params"])
-            )
-            group = {**self.param_groups[owner], "weight_decay": 0.0, "params": [path], _OWNER: owner}
-            if "param_names" in group:
-                group["param_names"] = [f"skeleton paths of hidden layer {layer}"]
-            groups.append(group)
+        for layer, path in enumerate(self._paths):
+            owner = owners[id(self._edges[layer].forward)]
+            own = {"params": [path], "weight_decay": 0.0, _OWNER: owner}
+            if "param_names" in self.param_groups[owner]:
+                own["param_names"] = [f"skeleton paths of hidden layer {layer + 1}"]
+            groups.append({**self.param_groups[owner], **own})
         return groups
 
     def _share(self) -> None:
@@ -238,11 +219,11 @@ class PathSpace(torch.optim.Optimizer):
 
     def _follow(self) -> None:
         """Move the constants to where the weights are now."""
-        like, skeleton, scales = self._tensors[0], self._skeleton, self._scales
-        if skeleton.source[0].device != like.device:
-            self._skeleton = skeleton.to(like.device)
-        if scales is not None and (scales.ins[0].device != like.device or scales.ins[0].dtype != like.dtype):
-            self._scales = scales.to(like)
+        like, units = self._tensors[0], self._scales
+        if self._skeleton.source[0].device != like.device:
+            self._skeleton = self._skeleton.to(like.device)
+        if units is not None and (units.ins[0].device != like.device or units.ins[0].dtype != like.dtype):
+            self._scales = units.to(like)
 
     def _settle_paths(self) -> None:
         """Give the skeleton coordinates the settings of their groups, which a scheduler may have changed."""
@@ -250,22 +231,17 @@ class PathSpace(torch.optim.Optimizer):
             group.update(owner)
             group.update(own)
 
-    def _slopes(self, edges: list[Edges], grads: list[Tensor | None], at: Frame) -> list[Tensor]:
+    def _slopes(self, grads: list[Tensor | None], at: Frame) -> list[Tensor]:
         """Gradients by the coordinates of each parameter, then by the skeleton coordinates of each layer, clipped."""
-        filled = [torch.zeros_like(self._tensors[place]) if grad is None else grad for place, grad in enumerate(grads)]
-        layers = layers_of(filled, edges)
-        slopes = coordinates.gradients(layers, at) + coordinates.skeleton_gradients(edges, layers, at)
+        pairs = zip(self._tensors, grads, strict=True)
+        layers = layers_of([torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs], self._edges)
+        slopes = coordinates.gradients(layers, at) + coordinates.skeleton_gradients(self._edges, layers, at)
+        if not _all_finite(slopes):
+            self._refuse()
         if self.max_path_norm is None:
-            if not _all_finite(slopes):
-                self._require_finite(edges)
             return slopes
-        replicas = edges[0].forward.dim() - 2
-        norm = _norm(slopes, replicas)
-        if not _all_finite([norm]):
-            self._require_finite(edges)
-            norm = _norm([slope.double() for slope in slopes], replicas).to(norm)
-        factor = (self.max_path_norm / (norm + _CLIP_EPSILON)).clamp(max=1.0)
-        return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)) for slope in slopes]
+        factor = _clip_factor(slopes, self._tensors[0].dim() - 2, self.max_path_norm)
+        return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - factor.dim())) for slope in slopes]
 
     def _enter_(self, tensors: list[Tensor], moved: list[int], slopes: list[Tensor], at: Frame) -> None:
         """Turn weights into coordinates, in place, and gradients into those by the coordinates."""
@@ -287,25 +263,17 @@ class PathSpace(torch.optim.Optimizer):
         held = [ratio.clamp(1 - self.max_step_ratio, 1 + self.max_step_ratio) for ratio in ratios]
         for before, after, free in zip(ratios, held, at.skeleton.free, strict=True):
             if not torch.equal(before, after):
-                self._guarded += int(((before != after) & free).sum())
+                self.guard_count += int(((before != after) & free).sum())
         return held
 
-    def _require_finite(self, edges: list[Edges]) -> None:
-        """Say which of its possible causes made a path gradient or a norm overflow."""
-        names = self.graph.names()
-        for name, tensor in zip(names, tensors_of(edges), strict=True):
+    def _refuse(self) -> NoReturn:
+        """Say why a path gradient is not finite."""
+        for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
             if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
                 value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
                 raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or set max_path_norm")
-        skeletons.require_nonzero(edges, self._skeleton)
-
-
-def _scales(edges: Sequence[Edges], skeleton: skeletons.Skeleton, kind: str) -> Scales | None:
-    if kind == "raw":
-        return None
-    if kind == "normalised":
-        return coordinates.normalised(edges, skeleton).to(edges[0].forward)
-    raise ValueError(f"coordinates must be 'normalised' or 'raw', got {kind!r}")
+        skeletons.require_nonzero(self._edges, self._skeleton)
+        raise ValueError(f"path gradients must be finite, got an overflow of {self._tensors[0].dtype}")
 
 
 def _all_finite(tensors: list[Tensor]) -> bool:
@@ -321,15 +289,9 @@ def _one(device: torch.device) -> Tensor:
     return torch.ones((), device=device)
 
 
-def _norm(tensors: list[Tensor], replicas: int) -> Tensor:
-    """Euclidean norm over all entries of all tensors, ``[*R]``."""
-    norms = [torch.linalg.vector_norm(tensor.flatten(replicas), dim=-1) for tensor in tensors]
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-    return total
-
-
-def _require_options(max_path_norm: float | None, max_step_ratio: float | None) -> None:
-    if max_path_norm is not None and not max_path_norm > 0:
-        raise ValueError(f"max_path_norm must be positive or None, got {max_path_norm}")
-    if max_step_ratio is not None and not 0 < max_step_ratio < 1:
-        raise ValueError(f"max_step_ratio must lie between 0 and 1, or be None, got {max_step_ratio}")
+def _clip_factor(slopes: list[Tensor], replicas: int, max_norm: float) -> Tensor:
+    """What bounds the Euclidean norm over all entries of all slopes, ``[*R]``; float64, so that squares fit."""
+    norms = [torch.linalg.vector_norm(slope.flatten(replicas), dim=-1, dtype=torch.float64) for slope in slopes]
+    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    factor: Tensor = (max_norm / (norm + _CLIP_EPSILON)).clamp(max=1.0)
+    return factor.to(slopes[0].dtype)

@@ -46,13 +46,6 @@ class Skeleton(NamedTuple):
 
 
 def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
-    """Call :func:`select`, then refuse a skeleton weight that is zero or not finite."""
-    skeleton = select(edges, kind)
-    require_nonzero(edges, skeleton)
-    return skeleton
-
-
-def select(edges: Sequence[Edges], kind: str) -> Skeleton:
     """Select a skeleton, whatever its weights.
 
     Args:
@@ -62,7 +55,7 @@ def select(edges: Sequence[Edges], kind: str) -> Skeleton:
             unit, compared in the balanced gauge, which makes the choice an invariant (ours).
 
     Returns:
-        The skeleton.
+        The skeleton, whatever its weights: see :func:`require_nonzero`.
 
     Raises:
         ValueError: another kind.
@@ -87,14 +80,11 @@ def from_choice(edges: Sequence[Edges], source: Sequence[Tensor], target: Sequen
     return Skeleton(list(source), list(target), free, shared, ins, outs)
 
 
-def in_weights(edges: Sequence[Edges], skeleton: Skeleton) -> list[Tensor]:
-    """Read the in-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
-    return [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.ins)]
-
-
-def out_weights(edges: Sequence[Edges], skeleton: Skeleton) -> list[Tensor]:
-    """Read the out-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
-    return [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.outs, start=1)]
+def read(edges: Sequence[Edges], skeleton: Skeleton) -> tuple[list[Tensor], list[Tensor]]:
+    """Read the in-skeleton and the out-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
+    ins = [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.ins)]
+    outs = [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.outs, start=1)]
+    return ins, outs
 
 
 def put_in_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
@@ -140,7 +130,7 @@ def require_nonzero(edges: Sequence[Edges], skeleton: Skeleton) -> None:
     Raises:
         ValueError: naming the layer, the unit and the value.
     """
-    for side, weights in (("in", in_weights(edges, skeleton)), ("out", out_weights(edges, skeleton))):
+    for side, weights in zip(("in", "out"), read(edges, skeleton), strict=True):
         for layer, weight in enumerate(weights, start=1):
             bad = ~torch.isfinite(weight) | (weight == 0)
             if bool(bad.any()):

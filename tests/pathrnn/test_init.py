@@ -16,10 +16,10 @@ def test_public_names() -> None:
 @pytest.mark.parametrize("kind", ["index", "magnitude"])
 def test_skeleton_ones_makes_every_skeleton_path_one(kind: str) -> None:
     graph = pathrnn.ReductionGraph(nn.RNN(3, 6, 3, nonlinearity="relu"), nn.Linear(6, 4))
-    chosen = pathrnn.skeleton.select(graph.edges(), kind)
+    chosen = pathrnn.skeleton.choose(graph.edges(), kind)
     pathrnn.init.skeleton_ones_(graph, kind)
-    for read in (pathrnn.skeleton.in_weights, pathrnn.skeleton.out_weights):
-        assert all(torch.equal(weight, torch.ones(6)) for weight in read(graph.edges(), chosen))
+    for side in pathrnn.skeleton.read(graph.edges(), chosen):
+        assert all(torch.equal(weight, torch.ones(6)) for weight in side)
 
 
 def test_identity_keeps_the_other_weights() -> None:
