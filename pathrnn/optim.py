@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,8 @@ class PathSpace(torch.optim.Optimizer):
         coordinates: ``"normalised"`` divides path values by invariants of the initial weights, so coordinates start as
             the weights of the balanced gauge and skeleton coordinates at +1 or -1; ``"raw"`` is the plain path values.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
-        max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates; None does not clip.
+        max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; None does
+            not clip, and SGD then diverges on long sequences.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
             so that none changes sign. None switches the guard off.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
@@ -92,7 +93,7 @@ class PathSpace(torch.optim.Optimizer):
         *,
         coordinates: str = "normalised",
         skeleton: str = "magnitude",
-        max_path_norm: float | None = None,
+        max_path_norm: float | None = 1.0,
         max_step_ratio: float | None = 0.5,
         **rule_kwargs: Any,
     ) -> None:
@@ -236,12 +237,16 @@ class PathSpace(torch.optim.Optimizer):
         pairs = zip(self._tensors, grads, strict=True)
         layers = layers_of([torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs], self._edges)
         slopes = coordinates.gradients(layers, at) + coordinates.skeleton_gradients(self._edges, layers, at)
-        if not _all_finite(slopes):
-            self._refuse()
-        if self.max_path_norm is None:
-            return slopes
-        factor = _clip_factor(slopes, self._tensors[0].dim() - 2, self.max_path_norm)
-        return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - factor.dim())) for slope in slopes]
+        replicas = self._tensors[0].dim() - 2
+        norm = _norm(slopes, replicas)
+        if not math.isfinite(norm.sum()):
+            self._require_finite(slopes)
+            norm = _norm([slope.double() for slope in slopes], replicas)
+        if self.max_path_norm is not None:
+            factor = (self.max_path_norm / (norm + _CLIP_EPSILON)).clamp(max=1.0).to(slopes[0].dtype)
+            shapes = [factor.shape + (1,) * (slope.dim() - replicas) for slope in slopes] if replicas else []
+            torch._foreach_mul_(slopes, [factor.reshape(shape) for shape in shapes] or [factor] * len(slopes))
+        return slopes
 
     def _enter_(self, tensors: list[Tensor], moved: list[int], slopes: list[Tensor], at: Frame) -> None:
         """Turn weights into coordinates, in place, and gradients into those by the coordinates."""
@@ -266,32 +271,22 @@ class PathSpace(torch.optim.Optimizer):
                 self.guard_count += int(((before != after) & free).sum())
         return held
 
-    def _refuse(self) -> NoReturn:
-        """Say why a path gradient is not finite."""
+    def _require_finite(self, slopes: list[Tensor]) -> None:
+        """Say which path gradient is not finite, and why; a norm alone may overflow."""
         for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
             if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
                 value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
-                raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or set max_path_norm")
+                raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
         skeletons.require_nonzero(self._edges, self._skeleton)
-        raise ValueError(f"path gradients must be finite, got an overflow of {self._tensors[0].dtype}")
+        if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
+            raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
 
 
-def _all_finite(tensors: list[Tensor]) -> bool:
-    """Check in one pass, with the routine that GradScaler uses; multiplies by one, in place."""
-    one = _one(tensors[0].device)
-    found = torch.zeros_like(one)
-    torch._amp_foreach_non_finite_check_and_unscale_(tensors, found, one)
-    return not found.item()
-
-
-@functools.cache
-def _one(device: torch.device) -> Tensor:
-    return torch.ones((), device=device)
-
-
-def _clip_factor(slopes: list[Tensor], replicas: int, max_norm: float) -> Tensor:
-    """What bounds the Euclidean norm over all entries of all slopes, ``[*R]``; float64, so that squares fit."""
-    norms = [torch.linalg.vector_norm(slope.flatten(replicas), dim=-1, dtype=torch.float64) for slope in slopes]
-    norm = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-    factor: Tensor = (max_norm / (norm + _CLIP_EPSILON)).clamp(max=1.0)
-    return factor.to(slopes[0].dtype)
+def _norm(slopes: list[Tensor], replicas: int) -> Tensor:
+    """Euclidean norm over all entries of all slopes, ``[*R]``."""
+    if replicas:
+        norms = [torch.linalg.vector_norm(slope.flatten(replicas), dim=-1) for slope in slopes]
+    else:
+        norms = list(torch._foreach_norm(slopes))
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
+    return total

@@ -45,7 +45,7 @@ def test_addresses_depend_on_what_decides_the_outcome_alone(tiny: Path) -> None:
 
 
 def test_seeds_are_pinned() -> None:
-    assert seed("accuracy", "digits_rows", "init", "test", 0) == 8364262417034372211
+    assert seed("accuracy", "digits_rows", "init", "test", 0) == 6814143256704466646
     assert seed("a", "b") != seed("ab")
 
 

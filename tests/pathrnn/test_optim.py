@@ -328,12 +328,23 @@ def test_clipping_bounds_the_step_in_path_space() -> None:
     assert float((basis.values() - before).norm()) == pytest.approx(0.01, rel=1e-3)
 
 
+def test_clipping_survives_a_norm_that_overflows() -> None:
+    model = Model()
+    optimizer, before = model.optimizer("sgd"), copy.deepcopy(model)
+    model.backward()
+    for parameter in model.parameters():
+        parameter.grad.fill_(1e30)
+    optimizer.step()
+    moved = [(a - b).abs().max() for a, b in zip(model.rnn.parameters(), before.rnn.parameters(), strict=True)]
+    assert 1e-4 < max(moved) < 1.0
+
+
 @pytest.mark.parametrize("size", [1e30, -1e30])
 def test_the_guard_keeps_signs_and_counts(size: float) -> None:
     drawn = case((2, 4, 2), bias=True, seed=1)
     basis = pathrnn.BasisPaths(drawn.graph, "magnitude")
     paths = [path.clone() for path in basis._frame(drawn.graph.edges()).paths]
-    optimizer = path_space(drawn.graph, "sgd")
+    optimizer = path_space(drawn.graph, "sgd", max_path_norm=None)
     for parameter in drawn.graph.parameters():
         parameter.grad = torch.full_like(parameter, size)
     optimizer.step()
@@ -391,7 +402,7 @@ def test_a_gradient_that_is_not_finite_is_refused_before_anything_changes(
     optimizer = model.optimizer(max_path_norm=max_path_norm)
     model.backward()
     model.rnn.bias_ih_l1.grad[2] = value
-    message = f"the gradient of rnn.bias_ih_l1 must be finite, got {value}; lower lr or set max_path_norm"
+    message = f"the gradient of rnn.bias_ih_l1 must be finite, got {value}; lower lr or max_path_norm"
     with pytest.raises(ValueError, match=refused(message)):
         optimizer.step()
     assert same_weights(model, reference)
