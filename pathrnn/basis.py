@@ -7,7 +7,7 @@ from torch import Tensor
 
 from pathrnn import coordinates
 from pathrnn import skeleton as skeletons
-from pathrnn.graph import Edges, ReductionGraph, flatten, layers_of, scale, tensors_of, unflatten
+from pathrnn.graph import Edges, ReductionGraph, flatten, layers_of, tensors_of, unflatten
 
 
 class BasisPaths:
@@ -56,8 +56,7 @@ class BasisPaths:
     def values(self) -> Tensor:
         """Return the path values ``v_e = p(u) w_e q(v)``, ``[*R, m - H]``."""
         edges = self.graph.edges()
-        at = self._frame(edges)
-        return self._select(scale(edges, at.tails, at.heads))
+        return self._select(layers_of(torch._foreach_mul(tensors_of(edges), self._frame(edges).factors), edges))
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
@@ -65,7 +64,7 @@ class BasisPaths:
         # It exists only if the loss sees the weights through the network's function: no penalty on weights inside it.
         edges, grads = self.graph.edges(), self.graph.edge_gradients()
         at = self._frame(edges)
-        result = layers_of(coordinates.gradients(grads, at), edges)
+        result = layers_of(coordinates.gradients(tensors_of(grads), at), edges)
         skeletons.put_in_(result, self.skeleton, coordinates.skeleton_gradients(edges, grads, at))
         return self._select(result)
 
@@ -94,8 +93,8 @@ class BasisPaths:
                 raise ValueError(
                     f"values of skeleton paths must be nonzero, got 0.0 for a path into hidden layer {layer}"
                 )
-        self.graph.write_(tensors_of(new))
-        coordinates.allocate_(edges, range(len(at.factors)), ratios, at)
+        self.graph.write_(torch._foreach_div(tensors_of(new), at.factors))
+        coordinates.allocate_(edges, ratios, at)
 
     def incidence(self) -> Tensor:
         """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order."""

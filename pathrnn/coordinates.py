@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pathrnn import skeleton as skeletons
 from pathrnn.gauge import balanced
-from pathrnn.graph import Edges, NodeValues, factors, layers_of, tensors_of
+from pathrnn.graph import Edges, UnitValues, factors
 from pathrnn.skeleton import Skeleton
 
 
@@ -52,8 +52,8 @@ class Frame(NamedTuple):
     """
 
     skeleton: Skeleton
-    tails: NodeValues
-    heads: NodeValues
+    tails: UnitValues
+    heads: UnitValues
     factors: list[Tensor]
     paths: list[Tensor]
     ins: list[Tensor]
@@ -75,19 +75,16 @@ def scales(edges: Sequence[Edges], skeleton: Skeleton, kind: str) -> Scales | No
 def frame(edges: Sequence[Edges], skeleton: Skeleton, units: Scales | None = None) -> Frame:
     """Read off where the network stands; without units the coordinates are the path values."""
     ins, outs = skeletons.read(edges, skeleton)
-    if units is None:
-        tails, heads = skeletons.prefixes(ins, skeleton), skeletons.suffixes(outs, skeleton)
-    else:
-        tails = skeletons.prefixes([weight / unit for weight, unit in zip(ins, units.ins, strict=True)], skeleton)
-        heads = skeletons.suffixes([weight / unit for weight, unit in zip(outs, units.outs, strict=True)], skeleton)
-    paths = [tail * head for tail, head in zip(tails, heads, strict=True) if tail is not None and head is not None]
+    tails = skeletons.prefixes(ins if units is None else list(map(torch.div, ins, units.ins)), skeleton)
+    heads = skeletons.suffixes(outs if units is None else list(map(torch.div, outs, units.outs)), skeleton)
+    paths = list(map(torch.mul, tails, heads))
     return Frame(skeleton, tails, heads, factors(edges, tails, heads), paths, ins, outs)
 
 
-def gradients(grads: Sequence[Edges], at: Frame) -> list[Tensor]:
+def gradients(grads: list[Tensor], at: Frame) -> list[Tensor]:
     """Gradients of the loss by the coordinates of non-skeleton edges, per parameter; zero at all skeleton entries."""
-    scaled = list(torch._foreach_div(tensors_of(grads), at.factors))
-    skeletons.clear_(layers_of(scaled, grads), at.skeleton)
+    scaled = list(torch._foreach_div(grads, at.factors))
+    skeletons.clear_(scaled, at.skeleton)
     return scaled
 
 
@@ -113,31 +110,23 @@ def skeleton_gradients(edges: Sequence[Edges], grads: Sequence[Edges], at: Frame
     return result[::-1]
 
 
-def allocate_(edges: Sequence[Edges], moved: Sequence[int], ratios: Sequence[Tensor], at: Frame) -> None:
-    """Weight allocation: turn coordinates into the weights that have them, in place; out-skeleton weights stay.
+def allocate_(edges: Sequence[Edges], ratios: Sequence[Tensor], at: Frame) -> None:
+    """Weight allocation, in place: what is left to do once coordinates are divided by the factors of the frame.
 
     Args:
-        edges: coordinates of all edges; what stands at skeleton entries is ignored.
-        moved: positions, in edge order, of the parameters that hold coordinates; the others hold weights.
+        edges: coordinates over the factors of the frame; what stands at skeleton entries is ignored.
         ratios: new over present skeleton path value, nonzero ``[*R, n_l]`` per hidden layer; ignored where not free.
         at: the frame before the step.
     """
-    growth: list[Tensor] = []  # of the prefix products p
-    ins = []
-    for ratio, weight, source, free in zip(ratios, at.ins, at.skeleton.source, at.skeleton.free, strict=True):
-        if growth:
-            inherited = growth[-1].gather(-1, source)
-            growth.append(torch.where(free, ratio, inherited))
-            ins.append(weight * (growth[-1] / inherited))
-        else:
-            growth.append(ratio)
-            ins.append(weight * ratio)
-    tensors = tensors_of(edges)
-    torch._foreach_div_([tensors[place] for place in moved], [at.factors[place] for place in moved])
-    for layer, after, grown in zip(edges[:-1], edges[1:], growth, strict=True):
-        columns = grown.unsqueeze(-2)
-        after.forward.div_(columns)
-        if layer.recurrent is not None:
-            layer.recurrent.div_(columns)
+    grown, ins = ratios[0], [at.ins[0] * ratios[0]]  # grown: new over present prefix product p
+    for index, ratio in enumerate(ratios):
+        if index:
+            inherited = grown.gather(-1, at.skeleton.source[index])
+            grown = torch.where(at.skeleton.free[index], ratio, inherited)
+            ins.append(at.ins[index] * (grown / inherited))
+        columns, recurrent = grown.unsqueeze(-2), edges[index].recurrent
+        edges[index + 1].forward.div_(columns)
+        if recurrent is not None:
+            recurrent.div_(columns)
     skeletons.put_in_(edges, at.skeleton, ins)
     skeletons.put_out_(edges, at.skeleton, at.outs)  # last: an edge that is both keeps its weight

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pathrnn.graph import Edges, NodeValues, ReductionGraph, rescale, tensors_of
+from pathrnn.graph import Edges, ReductionGraph, UnitValues, rescale, tensors_of
 
 _TOLERANCE = 1e-13
 """Largest |log(outgoing / incoming)| of a unit that counts as balanced; the sums themselves round at about 1e-15."""
@@ -46,34 +46,35 @@ def balanced(edges: Sequence[Edges]) -> list[Edges]:
     """Return the balanced gauge of the weights as float64 copies."""
     weights = [layer.map(lambda tensor: tensor.detach().double()) for layer in edges]
     energies = [_energy(layer) for layer in weights]
-    squares: NodeValues = [None, *(torch.ones_like(layer.forward[..., 0]) for layer in weights[:-1]), None]
+    squares: UnitValues = [torch.ones_like(layer.forward[..., 0]) for layer in weights[:-1]]
     for _ in range(_SWEEPS):
-        worst = max(_balance_layer_(squares, index, energies) for index in range(1, len(energies)))
+        worst = max(_balance_layer_(squares, index, energies) for index in range(len(squares)))
         if worst < _TOLERANCE:
             break
     else:
         raise ValueError(
             f"the balanced gauge did not converge: the imbalance must fall below {_TOLERANCE}, got {worst}"
         )
-    return rescale(weights, [None if square is None else square.sqrt() for square in squares])
+    return rescale(weights, [square.sqrt() for square in squares])
 
 
-def _balance_layer_(squares: NodeValues, index: int, energies: Sequence[Edges]) -> float:
+def _balance_layer_(squares: UnitValues, index: int, energies: Sequence[Edges]) -> float:
     """Improve the squared scales of one layer, in place; return how unbalanced it was, as a logarithm."""
     # Two closed-form steps, neither of which can raise the total squared norm: the best common scale of the layer, then
     # for all units at once the minimum of a separable upper bound that is exact at the current scales (arithmetic above
     # geometric mean on every recurrent edge), hence the exponent 1/4 where a unit alone would take 1/2. The first step
     # removes the one slow mode of the second.
-    layer, after, own = energies[index - 1], energies[index], torch.as_tensor(squares[index])
-    before, beyond = squares[index - 1], squares[index + 1]
-    fixed = (_product(layer.forward, None if before is None else 1 / before) + sum(layer.biases)) * own
+    layer, after, own = energies[index], energies[index + 1], squares[index]
+    before = 1 / squares[index - 1] if index else None
+    beyond = squares[index + 1] if index + 1 < len(squares) else None
+    fixed = (_product(layer.forward, before) + sum(layer.biases)) * own
     leaving = _product(after.forward.mT, beyond) / own
     common = torch.sqrt(leaving.sum(-1, keepdim=True) / fixed.sum(-1, keepdim=True))
     own, incoming, outgoing = own * common, fixed * common, leaving / common
     if layer.recurrent is not None:
         incoming = incoming + _product(layer.recurrent, 1 / own) * own
         outgoing = outgoing + _product(layer.recurrent.mT, own) / own
-    _require_both(index, incoming, outgoing)
+    _require_both(index + 1, incoming, outgoing)
     ratio = outgoing / incoming
     squares[index] = own * ratio**0.25
     return max(float(common.log().abs().max()), float(ratio.log().abs().max()))

@@ -24,9 +24,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-NodeValues = list[Tensor | None]
-"""A number per node, layer by layer from 0 to L + 1, each ``[*R, n_l]``; None stands for all ones."""
-
+UnitValues = list[Tensor]
+"""A number per hidden unit: a tensor ``[*R, n_l]`` for each hidden layer."""
 
 _ONE = torch.ones(())
 """A factor of one for every type and device: torch lets a scalar on the CPU take part in any product."""
@@ -89,32 +88,33 @@ def unflatten(vector: Tensor, like: Sequence[Edges]) -> list[Edges]:
     return layers_of([piece.reshape(tensor.shape) for piece, tensor in pieces], like)
 
 
-def factors(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[Tensor]:
-    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: tensors that broadcast to the parameters."""
+def factors(edges: Sequence[Edges], tails: UnitValues, heads: UnitValues) -> list[Tensor]:
+    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: tensors that broadcast to the parameters.
+
+    Args:
+        edges: the network, for its structure.
+        tails: numbers of hidden units; those of inputs and of the bias node are 1.
+        heads: numbers of hidden units; those of outputs are 1.
+
+    Returns:
+        One tensor per parameter, in edge order.
+    """
     result: list[Tensor] = []
-    for index, layer in enumerate(edges):
-        head = heads[index + 1]
-        result.append(_outer(tails[index], head))
-        if layer.recurrent is not None:
-            result.append(_outer(tails[index + 1], head))
-        result += [_ONE if head is None else head] * len(layer.biases)
-    return result
+    columns: Tensor | None = None
+    for index, head in enumerate(heads):
+        rows = head.unsqueeze(-1)
+        result.append(rows if columns is None else rows * columns)
+        columns = tails[index].unsqueeze(-2)
+        if edges[index].recurrent is not None:
+            result.append(rows * columns)
+        result += [head] * len(edges[index].biases)
+    return [*result, _ONE if columns is None else columns, *[_ONE] * len(edges[-1].biases)]
 
 
-def scale(edges: Sequence[Edges], tails: NodeValues, heads: NodeValues) -> list[Edges]:
-    """Multiply every edge ``u -> v`` by ``tails(u) * heads(v)``; the result shares no memory with the input."""
-    return layers_of(torch._foreach_mul(tensors_of(edges), factors(edges, tails, heads)), edges)
-
-
-def rescale(edges: Sequence[Edges], phi: NodeValues) -> list[Edges]:
-    """Act with the positive scaling group: multiply every edge ``u -> v`` by ``phi_v / phi_u``."""
-    return scale(edges, [None if scales is None else 1 / scales for scales in phi], phi)
-
-
-def _outer(columns: Tensor | None, rows: Tensor | None) -> Tensor:
-    if columns is None:
-        return _ONE if rows is None else rows.unsqueeze(-1)
-    return columns.unsqueeze(-2) if rows is None else rows.unsqueeze(-1) * columns.unsqueeze(-2)
+def rescale(edges: Sequence[Edges], phi: UnitValues) -> list[Edges]:
+    """Act with the positive scaling group: multiply every edge ``u -> v`` by ``phi_v / phi_u``; returns copies."""
+    factor = factors(edges, [1 / scales for scales in phi], phi)
+    return layers_of(torch._foreach_mul(tensors_of(edges), factor), edges)
 
 
 class ReductionGraph:
@@ -221,7 +221,7 @@ class ReductionGraph:
             if not bool((torch.isfinite(factors) & (factors > 0)).all()):
                 raise ValueError(f"scales[{index}] must be positive and finite, got {factors.tolist()}")
         edges = self.edges()
-        self.write_(tensors_of(rescale(edges, [None, *(factors.to(edges[0].forward) for factors in scales), None])))
+        self.write_(tensors_of(rescale(edges, [factors.to(edges[0].forward) for factors in scales])))
 
     @torch.no_grad()
     def write_(self, values: Sequence[Tensor]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import compress
 from typing import Any
 
 import torch
@@ -147,21 +148,28 @@ class PathSpace(torch.optim.Optimizer):
                 loss = closure()
         self._settle_paths()
         self._follow()
-        edges, tensors = self._edges, self._tensors
-        grads = [tensor.grad for tensor in tensors]
-        moved = [place for place, grad in enumerate(grads) if grad is not None]
+        grads = [tensor.grad for tensor in self._tensors]
+        present = [grad is not None for grad in grads]
+        moved = list(compress(self._tensors, present))
         if not moved:
             self._rule_step(self.rule)
             return loss
-        at = coordinates.frame(edges, self._skeleton, self._scales)
+        at = coordinates.frame(self._edges, self._skeleton, self._scales)
         slopes = self._slopes(grads, at)
+        factors = list(compress(at.factors, present))
+        torch._foreach_mul_(moved, factors)
         try:
-            self._enter_(tensors, moved, slopes, at)
+            for tensor, slope in zip(moved, compress(slopes, present), strict=True):
+                tensor.grad = slope
+            for vector, path, slope in zip(self._paths, at.paths, slopes[len(grads) :], strict=True):
+                vector.copy_(path)
+                vector.grad = slope if len(moved) == len(grads) else None
             self._rule_step(self.rule)
         finally:
-            for tensor, grad in zip(tensors, grads, strict=True):
+            for tensor, grad in zip(self._tensors, grads, strict=True):
                 tensor.grad = grad
-            coordinates.allocate_(edges, moved, self._ratios(at), at)
+            torch._foreach_div_(moved, factors)
+            coordinates.allocate_(self._edges, self._ratios(at), at)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -183,7 +191,7 @@ class PathSpace(torch.optim.Optimizer):
         constants, like = state_dict["path_space"], self._tensors[0]
         source, target = ([index.to(like.device) for index in constants[key]] for key in ("source", "target"))
         self._skeleton = skeletons.from_choice(self._edges, source, target)
-        self._scales = None if constants["scales"] is None else Scales(*constants["scales"])
+        self._scales = None if constants["scales"] is None else Scales(*constants["scales"]).to(like)
         self.guard_count = constants["guard_count"]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -220,11 +228,12 @@ class PathSpace(torch.optim.Optimizer):
 
     def _follow(self) -> None:
         """Move the constants to where the weights are now."""
-        like, units = self._tensors[0], self._scales
-        if self._skeleton.source[0].device != like.device:
+        path, like = self._paths[0], self._tensors[0]
+        if path.dtype != like.dtype or path.device != like.device:
             self._skeleton = self._skeleton.to(like.device)
-        if units is not None and (units.ins[0].device != like.device or units.ins[0].dtype != like.dtype):
-            self._scales = units.to(like)
+            self._scales = None if self._scales is None else self._scales.to(like)
+            for path in self._paths:
+                path.data = path.to(like)
 
     def _settle_paths(self) -> None:
         """Give the skeleton coordinates the settings of their groups, which a scheduler may have changed."""
@@ -235,28 +244,16 @@ class PathSpace(torch.optim.Optimizer):
     def _slopes(self, grads: list[Tensor | None], at: Frame) -> list[Tensor]:
         """Gradients by the coordinates of each parameter, then by the skeleton coordinates of each layer, clipped."""
         pairs = zip(self._tensors, grads, strict=True)
-        layers = layers_of([torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs], self._edges)
-        slopes = coordinates.gradients(layers, at) + coordinates.skeleton_gradients(self._edges, layers, at)
+        filled = [torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs]
+        slopes = coordinates.gradients(filled, at)
+        slopes += coordinates.skeleton_gradients(self._edges, layers_of(filled, self._edges), at)
         replicas = self._tensors[0].dim() - 2
-        norm = _norm(slopes, replicas)
-        if not math.isfinite(norm.sum()):
+        if not _clip_(slopes, replicas, self.max_path_norm or math.inf):
             self._require_finite(slopes)
-            norm = _norm([slope.double() for slope in slopes], replicas)
-        if self.max_path_norm is not None:
-            factor = (self.max_path_norm / (norm + _CLIP_EPSILON)).clamp(max=1.0).to(slopes[0].dtype)
-            shapes = [factor.shape + (1,) * (slope.dim() - replicas) for slope in slopes] if replicas else []
-            torch._foreach_mul_(slopes, [factor.reshape(shape) for shape in shapes] or [factor] * len(slopes))
+            wide = [slope.double() for slope in slopes]
+            _clip_(wide, replicas, self.max_path_norm or math.inf)
+            slopes = [slope.to(self._tensors[0].dtype) for slope in wide]
         return slopes
-
-    def _enter_(self, tensors: list[Tensor], moved: list[int], slopes: list[Tensor], at: Frame) -> None:
-        """Turn weights into coordinates, in place, and gradients into those by the coordinates."""
-        torch._foreach_mul_([tensors[place] for place in moved], [at.factors[place] for place in moved])
-        for place in moved:
-            tensors[place].grad = slopes[place]
-        complete = len(moved) == len(tensors)
-        for parameter, path, slope in zip(self._paths, at.paths, slopes[len(tensors) :], strict=True):
-            parameter.data = path.clone()
-            parameter.grad = slope if complete else None
 
     def _ratios(self, at: Frame) -> list[Tensor]:
         """New over old skeleton path values, held within the allowed ratio; count where that was needed."""
@@ -282,11 +279,18 @@ class PathSpace(torch.optim.Optimizer):
             raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
 
 
-def _norm(slopes: list[Tensor], replicas: int) -> Tensor:
-    """Euclidean norm over all entries of all slopes, ``[*R]``."""
+def _clip_(slopes: list[Tensor], replicas: int, largest: float) -> bool:
+    """Bound the Euclidean norm over all entries of all slopes, in place; say whether the norm was finite."""
     if replicas:
-        norms = [torch.linalg.vector_norm(slope.flatten(replicas), dim=-1) for slope in slopes]
-    else:
-        norms = list(torch._foreach_norm(slopes))
-    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), dim=0)
-    return total
+        norms = torch.stack([torch.linalg.vector_norm(slope.flatten(replicas), dim=-1) for slope in slopes])
+        norm = torch.linalg.vector_norm(norms, dim=0)
+        if not bool(torch.isfinite(norm).all()):
+            return False
+        factor = (largest / (norm + _CLIP_EPSILON)).clamp(max=1.0)
+        for slope in slopes:
+            slope.mul_(factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)))
+        return True
+    size = math.hypot(*torch.stack(torch._foreach_norm(slopes)).tolist())  # a third of the time of tensor arithmetic
+    if largest < size < math.inf:
+        torch._foreach_mul_(slopes, largest / (size + _CLIP_EPSILON))
+    return size < math.inf

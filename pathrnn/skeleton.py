@@ -8,14 +8,14 @@ there are ``m - H`` basis paths, whatever the widths.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from pathrnn.gauge import balanced
-from pathrnn.graph import Edges, NodeValues
+from pathrnn.graph import Edges, UnitValues
 
 _TIE = 1e-6
 """Magnitudes this close (relatively) count as equal, so that rounding cannot break ties differently after rescaling."""
@@ -31,6 +31,9 @@ class Skeleton(NamedTuple):
         shared: bool, the out-skeleton edge is also the in-skeleton edge of its head.
         ins: int64, place of each in-skeleton edge in the storage order of ``W^l``, all replicas counted through.
         outs: int64, place of each out-skeleton edge in that of ``W^{l+1}``.
+        columns: ``source`` as an index along the rows of ``W^l``, ``[*R, n_l, 1]``.
+        rows: ``target`` as an index along the columns of ``W^{l+1}``, ``[*R, 1, n_l]``.
+        forward: place of ``W^1 .. W^{L+1}`` among the tensors of the graph.
     """
 
     source: list[Tensor]
@@ -39,10 +42,14 @@ class Skeleton(NamedTuple):
     shared: list[Tensor]
     ins: list[Tensor]
     outs: list[Tensor]
+    columns: list[Tensor]
+    rows: list[Tensor]
+    forward: list[int]
 
     def to(self, device: torch.device) -> Skeleton:
         """Move to a device."""
-        return Skeleton(*([tensor.to(device) for tensor in field] for field in self))
+        moved = ([tensor.to(device) for tensor in field] for field in self[:-1])
+        return Skeleton(*moved, self.forward)  # type: ignore[arg-type, call-arg]
 
 
 def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
@@ -72,12 +79,12 @@ def from_choice(edges: Sequence[Edges], source: Sequence[Tensor], target: Sequen
     free += [before.gather(-1, own) != _units(own) for before, own in zip(target[:-1], source[1:], strict=True)]
     shared = [after.gather(-1, own) == _units(own) for own, after in zip(target[:-1], source[1:], strict=True)]
     shared += [torch.zeros_like(target[-1], dtype=torch.bool)]
-    matrices = [
-        torch.arange(layer.forward.numel(), device=source[0].device).view(layer.forward.shape) for layer in edges
-    ]
-    ins = [matrix.gather(-1, own.unsqueeze(-1)).squeeze(-1) for matrix, own in zip(matrices[:-1], source, strict=True)]
-    outs = [matrix.gather(-2, own.unsqueeze(-2)).squeeze(-2) for matrix, own in zip(matrices[1:], target, strict=True)]
-    return Skeleton(list(source), list(target), free, shared, ins, outs)
+    columns, rows = [own.unsqueeze(-1) for own in source], [own.unsqueeze(-2) for own in target]
+    places = [torch.arange(layer.forward.numel(), device=source[0].device).view_as(layer.forward) for layer in edges]
+    ins = [place.gather(-1, own).squeeze(-1) for place, own in zip(places[:-1], columns, strict=True)]
+    outs = [place.gather(-2, own).squeeze(-2) for place, own in zip(places[1:], rows, strict=True)]
+    forward = [0, *accumulate(len(layer.tensors()) for layer in edges[:-1])]
+    return Skeleton(list(source), list(target), free, shared, ins, outs, columns, rows, forward)
 
 
 def read(edges: Sequence[Edges], skeleton: Skeleton) -> tuple[list[Tensor], list[Tensor]]:
@@ -89,39 +96,37 @@ def read(edges: Sequence[Edges], skeleton: Skeleton) -> tuple[list[Tensor], list
 
 def put_in_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
     """Write ``[*R, n_l]`` per layer to the in-skeleton entries, in place."""
-    for layer, places in enumerate(skeleton.ins):
-        edges[layer].forward.view(-1).scatter_(0, places.flatten(), values[layer].flatten())
+    for layer, columns in enumerate(skeleton.columns):
+        edges[layer].forward.scatter_(-1, columns, values[layer].unsqueeze(-1))
 
 
 def put_out_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
     """Write ``[*R, n_l]`` per layer to the out-skeleton entries, in place."""
-    for layer, places in enumerate(skeleton.outs):
-        edges[layer + 1].forward.view(-1).scatter_(0, places.flatten(), values[layer].flatten())
+    for layer, rows in enumerate(skeleton.rows):
+        edges[layer + 1].forward.scatter_(-2, rows, values[layer].unsqueeze(-2))
 
 
-def clear_(edges: Sequence[Edges], skeleton: Skeleton) -> None:
-    """Write zero to all skeleton entries, in place."""
-    for layer, (ins, outs) in enumerate(zip(skeleton.ins, skeleton.outs, strict=True)):
-        edges[layer].forward.view(-1).scatter_(0, ins.flatten(), 0)
-        edges[layer + 1].forward.view(-1).scatter_(0, outs.flatten(), 0)
+def clear_(tensors: Sequence[Tensor], skeleton: Skeleton) -> None:
+    """Write zero to all skeleton entries of the tensors of a graph, in place."""
+    for layer, columns in enumerate(skeleton.columns):
+        tensors[skeleton.forward[layer]].scatter_(-1, columns, 0)
+        tensors[skeleton.forward[layer + 1]].scatter_(-2, skeleton.rows[layer], 0)
 
 
-def prefixes(weights: Sequence[Tensor], skeleton: Skeleton) -> NodeValues:
-    """Multiply in-skeleton weights along the way to every node: ``p``, with ``p = 1`` at inputs and outputs."""
-    products: NodeValues = [None]
-    for weight, source in zip(weights, skeleton.source, strict=True):
-        before = products[-1]
-        products.append(weight if before is None else weight * before.gather(-1, source))
-    return [*products, None]
+def prefixes(weights: Sequence[Tensor], skeleton: Skeleton) -> UnitValues:
+    """Multiply in-skeleton weights along the way to every hidden unit: ``p``."""
+    products = [weights[0]]
+    for weight, source in zip(weights[1:], skeleton.source[1:], strict=True):
+        products.append(weight * products[-1].gather(-1, source))
+    return products
 
 
-def suffixes(weights: Sequence[Tensor], skeleton: Skeleton) -> NodeValues:
-    """Multiply out-skeleton weights along the way from every node: ``q``, with ``q = 1`` at inputs and outputs."""
-    products: NodeValues = [None]
-    for weight, target in zip(reversed(weights), reversed(skeleton.target), strict=True):
-        after = products[-1]
-        products.append(weight if after is None else weight * after.gather(-1, target))
-    return [*products, None][::-1]
+def suffixes(weights: Sequence[Tensor], skeleton: Skeleton) -> UnitValues:
+    """Multiply out-skeleton weights along the way from every hidden unit: ``q``."""
+    products = [weights[-1]]
+    for weight, target in zip(weights[-2::-1], skeleton.target[-2::-1], strict=True):
+        products.append(weight * products[-1].gather(-1, target))
+    return products[::-1]
 
 
 def require_nonzero(edges: Sequence[Edges], skeleton: Skeleton) -> None:
