@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from itertools import compress
+from itertools import compress, repeat
 from typing import Any
 
 import torch
@@ -161,9 +161,9 @@ class PathSpace(torch.optim.Optimizer):
         try:
             for tensor, slope in zip(moved, compress(slopes, present), strict=True):
                 tensor.grad = slope
-            for vector, path, slope in zip(self._paths, at.paths, slopes[len(grads) :], strict=True):
+            for vector, path, own in zip(self._paths, at.paths, slopes[len(grads) :] or repeat(None), strict=False):
                 vector.copy_(path)
-                vector.grad = slope if len(moved) == len(grads) else None
+                vector.grad = own
             self._rule_step(self.rule)
         finally:
             for tensor, grad in zip(self._tensors, grads, strict=True):
@@ -243,10 +243,12 @@ class PathSpace(torch.optim.Optimizer):
 
     def _slopes(self, grads: list[Tensor | None], at: Frame) -> list[Tensor]:
         """Gradients by the coordinates of each parameter, then by the skeleton coordinates of each layer, clipped."""
+        # Where a weight has no gradient, its slopes are zero and those of skeleton coordinates are left out.
         pairs = zip(self._tensors, grads, strict=True)
         filled = [torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs]
         slopes = coordinates.gradients(filled, at)
-        slopes += coordinates.skeleton_gradients(self._edges, layers_of(filled, self._edges), at)
+        if all(grad is not None for grad in grads):
+            slopes += coordinates.skeleton_gradients(self._edges, layers_of(filled, self._edges), at)
         replicas = self._tensors[0].dim() - 2
         if not _clip_(slopes, replicas, self.max_path_norm or math.inf):
             self._require_finite(slopes)

@@ -318,11 +318,14 @@ def test_weight_decay_acts_on_coordinates_but_not_on_skeleton_coordinates() -> N
     torch.testing.assert_close(ratios, expected, rtol=1e-12, atol=0)
 
 
-def test_clipping_bounds_the_step_in_path_space() -> None:
+@pytest.mark.parametrize("frozen", [None, 0, 6])
+def test_clipping_bounds_the_step_in_path_space(frozen: int | None) -> None:
     drawn = case((2, 4, 4, 2), bias=True, seed=1)
     basis = pathrnn.BasisPaths(drawn.graph)
     before = basis.values()
     drawn.backward()
+    if frozen is not None:
+        drawn.graph.parameters()[frozen].grad = None
     options = {"lr": 1.0, "max_path_norm": 0.01, "coordinates": "raw", "skeleton": "index"}
     pathrnn.PathSpace(drawn.graph.parameters(), drawn.graph, torch.optim.SGD, **options).step()
     assert float((basis.values() - before).norm()) == pytest.approx(0.01, rel=1e-3)
