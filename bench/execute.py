@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -81,7 +82,7 @@ def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress,
     if not missing:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_start_worker) as pool:
         futures = [pool.submit(_work, run, store.folder) for run in missing]
         try:
             for finished, future in enumerate(as_completed(futures), start=1):
@@ -97,10 +98,11 @@ def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress,
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
     import torch
 
     torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process; a run that has begun may finish
 
 
 def _work(run: Run, folder: Path) -> None:

@@ -91,7 +91,9 @@ def load_task(name: str, options: str) -> Task:
     """
     try:
         task: Task = registry.resolve(registry.TASKS, name)(**json.loads(options))
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError) as error:
         raise InputError(f"task {name}: {error}") from None
     return task
 
@@ -102,7 +104,18 @@ def task_of(run: Run) -> Task:
 
 
 def build(run: Run, task: Task) -> tuple[ReluRNN, Step]:
-    """Build model and optimizer; the seed depends on suite, task and index, not on the arm."""
+    """Build model and optimizer; the seed depends on suite, task and index, not on the arm.
+
+    Args:
+        run: the specification.
+        task: its task.
+
+    Returns:
+        The model, and a function that takes one step once gradients are there.
+
+    Raises:
+        InputError: a setting that the optimizer refuses.
+    """
     entry = run.task
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed(run.suite, run.name, "init", run.role, run.index))
@@ -110,7 +123,10 @@ def build(run: Run, task: Task) -> tuple[ReluRNN, Step]:
         registry.resolve(registry.INITS, entry.init)(model.graph)
     rule = registry.resolve(registry.OPTIMIZERS, run.rule.optimizer)
     space = registry.resolve(registry.SPACES, run.space)
-    return model, space(model, rule, run.max_norm, lr=run.lr, **run.rule.options)
+    try:
+        return model, space(model, rule, run.max_norm, lr=run.lr, **run.rule.options)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"rule {run.rule_name} in {run.space} space on {run.name}: {error}") from None
 
 
 def batches(split: Split, size: int, seed_: int) -> Iterator[Split]:

@@ -283,16 +283,15 @@ class PathSpace(torch.optim.Optimizer):
 
 def _clip_(slopes: list[Tensor], replicas: int, largest: float) -> bool:
     """Bound the Euclidean norm over all entries of all slopes, in place; say whether the norm was finite."""
-    if replicas:
-        norms = torch.stack([torch.linalg.vector_norm(slope.flatten(replicas), dim=-1) for slope in slopes])
-        norm = torch.linalg.vector_norm(norms, dim=0)
-        if not bool(torch.isfinite(norm).all()):
-            return False
-        factor = (largest / (norm + _CLIP_EPSILON)).clamp(max=1.0)
+    flat = torch.cat([slope.flatten(replicas) for slope in slopes], dim=-1)
+    if not replicas:  # the usual case, in numbers rather than tensors: a tenth of the step
+        size = math.sqrt(flat.dot(flat))
+        if largest < size < math.inf:
+            torch._foreach_mul_(slopes, largest / (size + _CLIP_EPSILON))
+        return size < math.inf
+    norm = torch.linalg.vector_norm(flat, dim=-1)
+    factor = (largest / (norm + _CLIP_EPSILON)).clamp(max=1.0)
+    if finite := bool(torch.isfinite(norm).all()):
         for slope in slopes:
             slope.mul_(factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)))
-        return True
-    size = math.hypot(*torch.stack(torch._foreach_norm(slopes)).tolist())  # a third of the time of tensor arithmetic
-    if largest < size < math.inf:
-        torch._foreach_mul_(slopes, largest / (size + _CLIP_EPSILON))
-    return size < math.inf
+    return finite

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import re
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +92,44 @@ def test_corrupted_data_stop_a_run_before_it_starts_and_lose_nothing(bench: Benc
     result = bench("run", tiny, "--results", tmp_path / "results", data=tmp_path)
     refused(result, str(path), "the SHA-256 of its content must be ba891046", "got ")
     assert snapshot(tmp_path / "results") == before
+
+
+def test_a_setting_that_the_optimizer_refuses(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    tiny.write_text(TINY.replace("momentum = 0.9", "momentum = -0.9"))
+    result = bench("run", tiny, "--results", tmp_path, "--workers", "1")
+    refused(result, "rule momentum in weight space on digits_rows: Invalid momentum value: -0.9")
+
+
+def test_ctrl_c_keeps_what_is_finished(tiny: Path, tmp_path: Path, bench: Bench) -> None:
+    records = tmp_path / "results" / "tiny" / "records"
+    tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 900,"))
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "run",
+        str(tiny),
+        "--results",
+        str(tmp_path / "results"),
+        "--workers",
+        "1",
+    ]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(records.glob("*.parquet")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert errors.splitlines()[-1] == "Error: stopped; finished runs are kept, run the same command to go on"
+    assert "Traceback" not in errors
+    kept = snapshot(records)
+    assert 0 < len(kept) < 8
+    tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 900,"))
+    assert bench("run", tiny, "--results", tmp_path / "results").returncode == 0
+    after = snapshot(records)
+    assert len(after) == 8
+    assert all(after[name] == content for name, content in kept.items())
 
 
 def test_an_unwritable_results_folder(bench: Bench, tiny: Path, tmp_path: Path) -> None:
