@@ -182,8 +182,14 @@ def _line(environment: str) -> str:
 
 def _print(rows: list[Row], folder: Path) -> None:
     """Print the table narrow enough for a terminal: both spaces of a rule in one line."""
-    output = Table(title="Test metric: mean over seeds (best learning rate)", title_justify="left", box=box.SIMPLE)
-    for column in ("task", "rule", "weight space", "path space", "path better", "diverged"):
+    output = Table(
+        title="Test metric: mean over seeds (best learning rate)",
+        title_justify="left",
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for column in ("task", "rule", "weight", "path", "wins", "diverged"):
         output.add_column(column, no_wrap=True)
     arms = {(row.task, row.rule, row.space): row for row in rows}
     pairs = list(dict.fromkeys((row.task, row.rule) for row in rows))
@@ -195,7 +201,7 @@ def _print(rows: list[Row], folder: Path) -> None:
         output.add_row(task, rule, *cells, wins, str(diverged), end_section=task != following[0])
     console = Console()
     console.print(output)
-    console.print("*: at the edge of the rates tried. path better: seeds in which it won, of all.", highlight=False)
+    console.print("*: at the edge of the rates tried. wins: seeds in which path space was better.", highlight=False)
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
         console.print(f"{task}: {metric}", highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from pathrnn import coordinates
 from pathrnn import skeleton as skeletons
-from pathrnn.graph import Edges, ReductionGraph, flatten, layers_of, tensors_of, unflatten
+from pathrnn.graph import ReductionGraph, flatten, layers_of, unflatten
 
 
 class BasisPaths:
@@ -44,7 +46,7 @@ class BasisPaths:
     def __init__(self, graph: ReductionGraph, skeleton: str = "index") -> None:
         self.graph = graph
         self.skeleton = skeletons.choose(graph.edges(), skeleton)
-        skeletons.require_nonzero(graph.edges(), self.skeleton)
+        skeletons.require_nonzero(graph.parameters(), self.skeleton)
         self._owns = self._owners()
 
     @property
@@ -55,17 +57,15 @@ class BasisPaths:
     @torch.no_grad()
     def values(self) -> Tensor:
         """Return the path values ``v_e = p(u) w_e q(v)``, ``[*R, m - H]``."""
-        edges = self.graph.edges()
-        return self._select(layers_of(torch._foreach_mul(tensors_of(edges), self._frame(edges).factors), edges))
+        return self._select(torch._foreach_mul(self.graph.parameters(), self._frame().factors))
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
         """Return ``dL/dv``, ``[*R, m - H]``, from the ``.grad`` of the weights: the ``gamma`` of ``J^T gamma = g``."""
         # It exists only if the loss sees the weights through the network's function: no penalty on weights inside it.
-        edges, grads = self.graph.edges(), self.graph.edge_gradients()
-        at = self._frame(edges)
-        result = layers_of(coordinates.gradients(tensors_of(grads), at), edges)
-        skeletons.put_in_(result, self.skeleton, coordinates.skeleton_gradients(edges, grads, at))
+        tensors, grads, at = self.graph.parameters(), self.graph.grads(), self._frame()
+        result = coordinates.gradients(grads, at)
+        skeletons.put_in_(result, self.skeleton, coordinates.skeleton_gradients(tensors, grads, at))
         return self._select(result)
 
     @torch.no_grad()
@@ -78,32 +78,30 @@ class BasisPaths:
         Raises:
             ValueError: a wrong shape, a value that is not finite, or a skeleton path value of zero; nothing is written.
         """
-        edges = self.graph.edges()
-        at = self._frame(edges)
+        tensors, at = self.graph.parameters(), self._frame()
         if values.shape != (*self._owns.shape[:-1], self.count):
             expected = (*self._owns.shape[:-1], self.count)
             raise ValueError(f"values must have shape {expected}, one per basis path, got {tuple(values.shape)}")
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"values must be finite, got {values[~torch.isfinite(values)][0].item()}")
-        flat = flatten(edges).masked_scatter(self._owns, values.to(edges[0].forward))
-        new = unflatten(flat, edges)
+        new = unflatten(self.graph.weights().masked_scatter(self._owns, values.to(tensors[0])), tensors)
         ratios = [path / old for path, old in zip(skeletons.read(new, self.skeleton)[0], at.paths, strict=True)]
         for layer, (ratio, free) in enumerate(zip(ratios, self.skeleton.free, strict=True), start=1):
             if bool((free & (ratio == 0)).any()):
                 raise ValueError(
                     f"values of skeleton paths must be nonzero, got 0.0 for a path into hidden layer {layer}"
                 )
-        self.graph.write_(torch._foreach_div(tensors_of(new), at.factors))
-        coordinates.allocate_(edges, ratios, at)
+        self.graph.write_(torch._foreach_div(new, at.factors))
+        coordinates.allocate_(tensors, ratios, at)
 
     def incidence(self) -> Tensor:
         """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order."""
         if self._owns.dim() != 1:
             raise ValueError(f"incidence needs a graph without replica axes, got axes {tuple(self._owns.shape[:-1])}")
-        numbers = unflatten(torch.arange(self.graph.num_weights, device=self._owns.device), self.graph.edges())
+        numbers = unflatten(torch.arange(self.graph.num_weights, device=self._owns.device), self.graph.parameters())
         before, after = self._chains(numbers)
         paths = []
-        for index, layer in enumerate(numbers):
+        for index, layer in enumerate(layers_of(numbers, self.graph.edges())):
             tails = [before[index], *before[index + 1 : index + 2], *[before[0][:1]] * len(layer.biases)]
             paths += [_paths(own, tail, after[index + 1]) for own, tail in zip(layer.tensors(), tails, strict=True)]
         edges = torch.cat([torch.stack([own[:, :1].expand_as(own), own]).flatten(1) for own in paths], dim=1)
@@ -112,20 +110,25 @@ class BasisPaths:
         size = (self.count, self.graph.num_weights)
         return torch.sparse_coo_tensor(indices, torch.ones_like(edge), size, check_invariants=True).coalesce()
 
-    def _frame(self, edges: list[Edges]) -> coordinates.Frame:
-        skeletons.require_nonzero(edges, self.skeleton)
-        return coordinates.frame(edges, self.skeleton)
+    def _frame(self) -> coordinates.Frame:
+        tensors = self.graph.parameters()
+        skeletons.require_nonzero(tensors, self.skeleton)
+        return coordinates.frame(self.graph.edges(), tensors, self.skeleton, None)
 
     def _owners(self) -> Tensor:
         """Mark the edges that own a basis path, bool ``[*R, m]``."""
-        owns = [layer.map(lambda tensor: torch.ones_like(tensor, dtype=torch.bool)) for layer in self.graph.edges()]
+        owns = [torch.ones_like(tensor, dtype=torch.bool) for tensor in self.graph.parameters()]
         skeletons.put_out_(owns, self.skeleton, [torch.zeros_like(free) for free in self.skeleton.free])
-        return flatten(owns)
+        return flatten(owns, self._replicas)
 
-    def _select(self, edges: list[Edges]) -> Tensor:
-        return flatten(edges)[self._owns].reshape(*self._owns.shape[:-1], self.count)
+    @property
+    def _replicas(self) -> int:
+        return self.skeleton.source[0].dim() - 1
 
-    def _chains(self, numbers: list[Edges]) -> tuple[list[Tensor], list[Tensor]]:
+    def _select(self, tensors: Sequence[Tensor]) -> Tensor:
+        return flatten(tensors, self._replicas)[self._owns].reshape(*self._owns.shape[:-1], self.count)
+
+    def _chains(self, numbers: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Edge numbers along the prefix and along the suffix of every node, ``[n_l, length]`` for ``l = 0..L + 1``."""
         ends = [
             torch.empty(self.graph.widths[place], 0, dtype=torch.int64, device=self._owns.device) for place in (0, -1)

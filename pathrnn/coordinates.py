@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pathrnn import skeleton as skeletons
 from pathrnn.gauge import balanced
-from pathrnn.graph import Edges, UnitValues, factors
+from pathrnn.graph import Edges, UnitValues, factors, tensors_of
 from pathrnn.skeleton import Skeleton
 
 
@@ -68,13 +68,13 @@ def scales(edges: Sequence[Edges], skeleton: Skeleton, kind: str) -> Scales | No
         raise ValueError(f"coordinates must be 'normalised' or 'raw', got {kind!r}")
     # In units of their magnitude in the balanced gauge, skeleton coordinates start at +1 or -1, so that their steps are
     # relative, and other coordinates start as the weights of the balanced gauge.
-    weights = skeletons.read(balanced(edges), skeleton)
+    weights = skeletons.read(tensors_of(balanced(edges)), skeleton)
     return Scales(*([weight.abs() for weight in side] for side in weights)).to(edges[0].forward)
 
 
-def frame(edges: Sequence[Edges], skeleton: Skeleton, units: Scales | None = None) -> Frame:
+def frame(edges: Sequence[Edges], tensors: Sequence[Tensor], skeleton: Skeleton, units: Scales | None) -> Frame:
     """Read off where the network stands; without units the coordinates are the path values."""
-    ins, outs = skeletons.read(edges, skeleton)
+    ins, outs = skeletons.read(tensors, skeleton)
     tails = skeletons.prefixes(ins if units is None else list(map(torch.div, ins, units.ins)), skeleton)
     heads = skeletons.suffixes(outs if units is None else list(map(torch.div, outs, units.outs)), skeleton)
     paths = list(map(torch.mul, tails, heads))
@@ -88,33 +88,34 @@ def gradients(grads: list[Tensor], at: Frame) -> list[Tensor]:
     return scaled
 
 
-def skeleton_gradients(edges: Sequence[Edges], grads: Sequence[Edges], at: Frame) -> list[Tensor]:
+def skeleton_gradients(tensors: Sequence[Tensor], grads: Sequence[Tensor], at: Frame) -> list[Tensor]:
     """Gradients of the loss by the skeleton coordinates, ``[*R, n_l]`` per hidden layer; zero where not free."""
     # With the flow F_e = w_e dL/dw_e of an edge, the flow of the skeleton path of v is that of its in-skeleton edge,
     # less the flow of every other basis path whose prefix runs through it: all edges that leave v, or a unit that v
     # feeds by shared skeleton edges alone.
     ins, outs = skeletons.read(grads, at.skeleton)
+    forward, recurrent = at.skeleton.forward, at.skeleton.recurrent
     result: list[Tensor] = []
     through: Tensor | None = None
-    for index in reversed(range(len(at.paths))):
-        leaving: Tensor = torch.linalg.vecdot(edges[index + 1].forward, grads[index + 1].forward, dim=-2)
+    for index in reversed(range(len(ins))):
+        after, own = forward[index + 1], recurrent[index]
+        leaving: Tensor = torch.linalg.vecdot(tensors[after], grads[after], dim=-2)
         leaving = torch.addcmul(leaving, at.outs[index], outs[index], value=-1)
-        recurrent, gradient = edges[index].recurrent, grads[index].recurrent
-        if recurrent is not None and gradient is not None:
-            leaving += torch.linalg.vecdot(recurrent, gradient, dim=-2)
+        if own is not None:
+            leaving += torch.linalg.vecdot(tensors[own], grads[own], dim=-2)
         if through is not None:
             leaving += through.gather(-1, at.skeleton.target[index]) * at.skeleton.shared[index]
         through = leaving
-        own = (at.ins[index] * ins[index] - leaving) / at.paths[index]
-        result.append(own * at.skeleton.free[index] if index else own)  # of the first layer, all are free
+        slope = (at.ins[index] * ins[index] - leaving) / at.paths[index]
+        result.append(slope * at.skeleton.free[index] if index else slope)  # of the first layer, all are free
     return result[::-1]
 
 
-def allocate_(edges: Sequence[Edges], ratios: Sequence[Tensor], at: Frame) -> None:
+def allocate_(tensors: Sequence[Tensor], ratios: Sequence[Tensor], at: Frame) -> None:
     """Weight allocation, in place: what is left to do once coordinates are divided by the factors of the frame.
 
     Args:
-        edges: coordinates over the factors of the frame; what stands at skeleton entries is ignored.
+        tensors: coordinates over the factors of the frame; what stands at skeleton entries is ignored.
         ratios: new over present skeleton path value, nonzero ``[*R, n_l]`` per hidden layer; ignored where not free.
         at: the frame before the step.
     """
@@ -124,9 +125,9 @@ def allocate_(edges: Sequence[Edges], ratios: Sequence[Tensor], at: Frame) -> No
             inherited = grown.gather(-1, at.skeleton.source[index])
             grown = torch.where(at.skeleton.free[index], ratio, inherited)
             ins.append(at.ins[index] * (grown / inherited))
-        columns, recurrent = grown.unsqueeze(-2), edges[index].recurrent
-        edges[index + 1].forward.div_(columns)
-        if recurrent is not None:
-            recurrent.div_(columns)
-    skeletons.put_in_(edges, at.skeleton, ins)
-    skeletons.put_out_(edges, at.skeleton, at.outs)  # last: an edge that is both keeps its weight
+        columns, own = grown.unsqueeze(-2), at.skeleton.recurrent[index]
+        tensors[at.skeleton.forward[index + 1]].div_(columns)
+        if own is not None:
+            tensors[own].div_(columns)
+    skeletons.put_in_(tensors, at.skeleton, ins)
+    skeletons.put_out_(tensors, at.skeleton, at.outs)  # last: an edge that is both keeps its weight

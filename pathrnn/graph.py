@@ -74,31 +74,20 @@ def layers_of(tensors: Sequence[Tensor], like: Iterable[Edges]) -> list[Edges]:
     return result
 
 
-def flatten(edges: Sequence[Edges]) -> Tensor:
-    """Lay all edges out in one vector ``[*R, m]``, in the edge order of the graph."""
-    replicas = edges[0].forward.shape[:-2]
-    return torch.cat([tensor.reshape(*replicas, -1) for tensor in tensors_of(edges)], dim=-1)
+def flatten(tensors: Iterable[Tensor], replicas: int) -> Tensor:
+    """Lay tensors with so many replica axes out in one, ``[*R, m]``."""
+    return torch.cat([tensor.flatten(replicas) for tensor in tensors], dim=-1)
 
 
-def unflatten(vector: Tensor, like: Sequence[Edges]) -> list[Edges]:
+def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     """Undo :func:`flatten`: ``[*R, m]`` back to tensors of the shapes of ``like``."""
-    replicas = like[0].forward.dim() - 2
-    sizes = [tensor.shape[replicas:].numel() for tensor in tensors_of(like)]
-    pieces = zip(torch.split(vector, sizes, dim=-1), tensors_of(like), strict=True)
-    return layers_of([piece.reshape(tensor.shape) for piece, tensor in pieces], like)
+    sizes = [tensor.shape[vector.dim() - 1 :].numel() for tensor in like]
+    return [piece.reshape(tensor.shape) for piece, tensor in zip(vector.split(sizes, -1), like, strict=True)]  # type: ignore[no-untyped-call]
 
 
 def factors(edges: Sequence[Edges], tails: UnitValues, heads: UnitValues) -> list[Tensor]:
-    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: tensors that broadcast to the parameters.
-
-    Args:
-        edges: the network, for its structure.
-        tails: numbers of hidden units; those of inputs and of the bias node are 1.
-        heads: numbers of hidden units; those of outputs are 1.
-
-    Returns:
-        One tensor per parameter, in edge order.
-    """
+    """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: tensors that broadcast to the parameters."""
+    # Numbers of inputs and of the bias node as tails, and of outputs as heads, are 1; edges give the structure alone.
     result: list[Tensor] = []
     columns: Tensor | None = None
     for index, head in enumerate(heads):
@@ -164,8 +153,7 @@ class ReductionGraph:
     @property
     def num_weights(self) -> int:
         """Number of edges ``m``: all weights and biases of one replica."""
-        replicas = self.head.weight.dim() - 2
-        return sum(tensor.shape[replicas:].numel() for tensor in self.parameters())
+        return self.weights().shape[-1]
 
     @property
     def num_hidden(self) -> int:
@@ -190,18 +178,22 @@ class ReductionGraph:
 
     def weights(self) -> Tensor:
         """Return a copy of all weights, ``[*R, m]``, in edge order."""
-        return flatten([layer.map(torch.detach) for layer in self.edges()])
+        tensors = self.parameters()
+        return flatten(tensors, tensors[0].dim() - 2).detach()
 
     def gradients(self) -> Tensor:
         """Return a copy of the ``.grad`` of all weights, ``[*R, m]``, in edge order; each must have one."""
-        return flatten(self.edge_gradients())
+        grads = self.grads()
+        return flatten(grads, grads[0].dim() - 2)
 
-    def edge_gradients(self) -> list[Edges]:
-        """Return the ``.grad`` tensors themselves as L + 1 layers of edges; each weight must have one."""
+    def grads(self) -> list[Tensor]:
+        """List the ``.grad`` tensors themselves in edge order; each weight must have one."""
+        grads = []
         for name, tensor in zip(self.names(), self.parameters(), strict=True):
             if tensor.grad is None:
                 raise ValueError(f"{name} must have a gradient, got None; call backward() on a loss first")
-        return [layer.map(lambda tensor: torch.as_tensor(tensor.grad)) for layer in self.edges()]
+            grads.append(tensor.grad)
+        return grads
 
     @torch.no_grad()
     def rescale_(self, scales: Sequence[Tensor]) -> None:

@@ -28,11 +28,11 @@ def skeleton_ones_(graph: ReductionGraph, skeleton: str = "index") -> None:
         >>> rnn.weight_ih_l0.diagonal().tolist(), head.weight.diagonal().tolist()
         ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
     """
-    edges = graph.edges()
-    chosen = skeletons.choose(edges, skeleton)
-    ones = [torch.ones_like(source, dtype=edges[0].forward.dtype) for source in chosen.source]
-    skeletons.put_in_(edges, chosen, ones)
-    skeletons.put_out_(edges, chosen, ones)
+    chosen = skeletons.choose(graph.edges(), skeleton)
+    tensors = graph.parameters()
+    ones = [torch.ones_like(source, dtype=tensors[0].dtype) for source in chosen.source]
+    skeletons.put_in_(tensors, chosen, ones)
+    skeletons.put_out_(tensors, chosen, ones)
 
 
 @torch.no_grad()

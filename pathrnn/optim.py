@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
-from itertools import compress, repeat
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from pathrnn import coordinates
 from pathrnn import skeleton as skeletons
 from pathrnn.coordinates import Frame, Scales, scales
-from pathrnn.graph import ReductionGraph, layers_of, tensors_of
+from pathrnn.graph import ReductionGraph, flatten, tensors_of
 
 _CLIP_EPSILON = 1e-6
 """Keeps the clipping factor finite; the constant of ``torch.nn.utils.clip_grad_norm_``."""
@@ -41,8 +42,7 @@ class PathSpace(torch.optim.Optimizer):
     Parameters outside the graph get the rule as it is. ``param_groups`` and ``state`` are the rule's own, so schedulers
     see what they expect; the groups of the skeleton coordinates follow those of their ``weight_ih``.
 
-    Where a weight of the graph has no gradient it stays, and so do all skeleton coordinates, because moving those
-    would move it.
+    Where a weight of the graph has no gradient it stays, and so do all skeleton coordinates, which would move it.
 
     Args:
         params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
@@ -66,7 +66,6 @@ class PathSpace(torch.optim.Optimizer):
 
     Source: ours, after "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020 submission), of
     which only the abstract is public; ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest to it.
-
     Deviations: normalised coordinates, guard, clipping by the norm in path space and magnitude skeleton are ours.
 
     Example:
@@ -109,7 +108,7 @@ class PathSpace(torch.optim.Optimizer):
         self._edges = graph.edges()  # the Parameters, as every torch optimizer holds them; values are read at each step
         self._tensors = tensors_of(self._edges)
         self._skeleton = skeletons.choose(self._edges, skeleton)
-        skeletons.require_nonzero(self._edges, self._skeleton)
+        skeletons.require_nonzero(self._tensors, self._skeleton)
         self._scales = scales(self._edges, self._skeleton, coordinates)
         self._paths = [nn.Parameter(torch.ones_like(layer.forward[..., 0])) for layer in self._edges[:-1]]
         super().__init__(params, rule_kwargs)
@@ -149,27 +148,26 @@ class PathSpace(torch.optim.Optimizer):
         self._settle_paths()
         self._follow()
         grads = [tensor.grad for tensor in self._tensors]
-        present = [grad is not None for grad in grads]
-        moved = list(compress(self._tensors, present))
+        moved = [place for place, grad in enumerate(grads) if grad is not None]
         if not moved:
             self._rule_step(self.rule)
             return loss
-        at = coordinates.frame(self._edges, self._skeleton, self._scales)
+        at = coordinates.frame(self._edges, self._tensors, self._skeleton, self._scales)
         slopes = self._slopes(grads, at)
-        factors = list(compress(at.factors, present))
-        torch._foreach_mul_(moved, factors)
+        tensors, factors = [self._tensors[place] for place in moved], [at.factors[place] for place in moved]
+        torch._foreach_mul_(tensors, factors)
         try:
-            for tensor, slope in zip(moved, compress(slopes, present), strict=True):
-                tensor.grad = slope
-            for vector, path, own in zip(self._paths, at.paths, slopes[len(grads) :] or repeat(None), strict=False):
+            for place in moved:
+                self._tensors[place].grad = slopes[place]
+            for vector, path, slope in zip(self._paths, at.paths, slopes[len(grads) :] or repeat(None), strict=False):
                 vector.copy_(path)
-                vector.grad = own
+                vector.grad = slope
             self._rule_step(self.rule)
         finally:
             for tensor, grad in zip(self._tensors, grads, strict=True):
                 tensor.grad = grad
-            torch._foreach_div_(moved, factors)
-            coordinates.allocate_(self._edges, self._ratios(at), at)
+            torch._foreach_div_(tensors, factors)
+            coordinates.allocate_(self._tensors, self._ratios(at), at)
         return loss
 
     def state_dict(self) -> dict[str, Any]:
@@ -223,8 +221,10 @@ class PathSpace(torch.optim.Optimizer):
         ]
         self.state = self.rule.state
         step = type(self.rule).step
-        # torch wraps the step of every optimizer class in hooks and profiling, which our own step has already
-        self._rule_step: Callable[..., Any] = getattr(step, "__wrapped__", step) if hasattr(step, "hooked") else step
+        # torch wraps the step of every optimizer class in hooks and profiling, and those of its own classes in a switch
+        # of grad mode too, which our own step has already
+        own = type(self.rule).__module__.startswith("torch.optim.")
+        self._rule_step: Callable[..., Any] = inspect.unwrap(step) if own else getattr(step, "__wrapped__", step)
 
     def _follow(self) -> None:
         """Move the constants to where the weights are now."""
@@ -248,7 +248,7 @@ class PathSpace(torch.optim.Optimizer):
         filled = [torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs]
         slopes = coordinates.gradients(filled, at)
         if all(grad is not None for grad in grads):
-            slopes += coordinates.skeleton_gradients(self._edges, layers_of(filled, self._edges), at)
+            slopes += coordinates.skeleton_gradients(self._tensors, filled, at)
         replicas = self._tensors[0].dim() - 2
         if not _clip_(slopes, replicas, self.max_path_norm or math.inf):
             self._require_finite(slopes)
@@ -276,20 +276,20 @@ class PathSpace(torch.optim.Optimizer):
             if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
                 value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
                 raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
-        skeletons.require_nonzero(self._edges, self._skeleton)
+        skeletons.require_nonzero(self._tensors, self._skeleton)
         if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
             raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
 
 
 def _clip_(slopes: list[Tensor], replicas: int, largest: float) -> bool:
     """Bound the Euclidean norm over all entries of all slopes, in place; say whether the norm was finite."""
-    flat = torch.cat([slope.flatten(replicas) for slope in slopes], dim=-1)
-    if not replicas:  # the usual case, in numbers rather than tensors: a tenth of the step
+    if not replicas:  # the usual case, with few calls and in numbers rather than tensors: a tenth of the step
+        flat: Tensor = torch._utils._flatten_dense_tensors(slopes)  # type: ignore[no-untyped-call]
         size = math.sqrt(flat.dot(flat))
         if largest < size < math.inf:
             torch._foreach_mul_(slopes, largest / (size + _CLIP_EPSILON))
         return size < math.inf
-    norm = torch.linalg.vector_norm(flat, dim=-1)
+    norm = torch.linalg.vector_norm(flatten(slopes, replicas), dim=-1)
     factor = (largest / (norm + _CLIP_EPSILON)).clamp(max=1.0)
     if finite := bool(torch.isfinite(norm).all()):
         for slope in slopes:

@@ -34,6 +34,7 @@ class Skeleton(NamedTuple):
         columns: ``source`` as an index along the rows of ``W^l``, ``[*R, n_l, 1]``.
         rows: ``target`` as an index along the columns of ``W^{l+1}``, ``[*R, 1, n_l]``.
         forward: place of ``W^1 .. W^{L+1}`` among the tensors of the graph.
+        recurrent: place of ``U^1 .. U^L`` there.
     """
 
     source: list[Tensor]
@@ -45,11 +46,12 @@ class Skeleton(NamedTuple):
     columns: list[Tensor]
     rows: list[Tensor]
     forward: list[int]
+    recurrent: list[int | None]
 
     def to(self, device: torch.device) -> Skeleton:
         """Move to a device."""
-        moved = ([tensor.to(device) for tensor in field] for field in self[:-1])
-        return Skeleton(*moved, self.forward)  # type: ignore[arg-type, call-arg]
+        moved = ([tensor.to(device) for tensor in field] for field in self[:-2])
+        return Skeleton(*moved, self.forward, self.recurrent)  # type: ignore[arg-type, call-arg]
 
 
 def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
@@ -84,26 +86,27 @@ def from_choice(edges: Sequence[Edges], source: Sequence[Tensor], target: Sequen
     ins = [place.gather(-1, own).squeeze(-1) for place, own in zip(places[:-1], columns, strict=True)]
     outs = [place.gather(-2, own).squeeze(-2) for place, own in zip(places[1:], rows, strict=True)]
     forward = [0, *accumulate(len(layer.tensors()) for layer in edges[:-1])]
-    return Skeleton(list(source), list(target), free, shared, ins, outs, columns, rows, forward)
+    recurrent = [None if edges[layer].recurrent is None else place + 1 for layer, place in enumerate(forward[:-1])]
+    return Skeleton(list(source), list(target), free, shared, ins, outs, columns, rows, forward, recurrent)
 
 
-def read(edges: Sequence[Edges], skeleton: Skeleton) -> tuple[list[Tensor], list[Tensor]]:
+def read(tensors: Sequence[Tensor], skeleton: Skeleton) -> tuple[list[Tensor], list[Tensor]]:
     """Read the in-skeleton and the out-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
-    ins = [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.ins)]
-    outs = [edges[layer].forward.take(places) for layer, places in enumerate(skeleton.outs, start=1)]
+    ins = [tensors[place].take(own) for place, own in zip(skeleton.forward, skeleton.ins, strict=False)]
+    outs = [tensors[place].take(own) for place, own in zip(skeleton.forward[1:], skeleton.outs, strict=True)]
     return ins, outs
 
 
-def put_in_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
+def put_in_(tensors: Sequence[Tensor], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
     """Write ``[*R, n_l]`` per layer to the in-skeleton entries, in place."""
-    for layer, columns in enumerate(skeleton.columns):
-        edges[layer].forward.scatter_(-1, columns, values[layer].unsqueeze(-1))
+    for place, columns, value in zip(skeleton.forward, skeleton.columns, values, strict=False):
+        tensors[place].scatter_(-1, columns, value.unsqueeze(-1))
 
 
-def put_out_(edges: Sequence[Edges], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
+def put_out_(tensors: Sequence[Tensor], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
     """Write ``[*R, n_l]`` per layer to the out-skeleton entries, in place."""
-    for layer, rows in enumerate(skeleton.rows):
-        edges[layer + 1].forward.scatter_(-2, rows, values[layer].unsqueeze(-2))
+    for place, rows, value in zip(skeleton.forward[1:], skeleton.rows, values, strict=True):
+        tensors[place].scatter_(-2, rows, value.unsqueeze(-2))
 
 
 def clear_(tensors: Sequence[Tensor], skeleton: Skeleton) -> None:
@@ -129,13 +132,13 @@ def suffixes(weights: Sequence[Tensor], skeleton: Skeleton) -> UnitValues:
     return products[::-1]
 
 
-def require_nonzero(edges: Sequence[Edges], skeleton: Skeleton) -> None:
+def require_nonzero(tensors: Sequence[Tensor], skeleton: Skeleton) -> None:
     """Refuse skeleton weights that are zero or not finite.
 
     Raises:
         ValueError: naming the layer, the unit and the value.
     """
-    for side, weights in zip(("in", "out"), read(edges, skeleton), strict=True):
+    for side, weights in zip(("in", "out"), read(tensors, skeleton), strict=True):
         for layer, weight in enumerate(weights, start=1):
             bad = ~torch.isfinite(weight) | (weight == 0)
             if bool(bad.any()):

@@ -19,17 +19,12 @@ class AnyWidths(ReductionGraph):
 
     def __init__(self, layers: list[Edges]) -> None:
         self.layers = layers
-        self.head = layers[-1]
 
     def edges(self) -> list[Edges]:
         return self.layers
 
     def names(self) -> list[str]:
         return [f"tensor {place}" for place, _ in enumerate(self.parameters())]
-
-    @property
-    def num_weights(self) -> int:
-        return sum(tensor.numel() for tensor in self.parameters())
 
 
 def forward(edges: list[Edges], inputs: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ def test_skeleton_ones_makes_every_skeleton_path_one(kind: str) -> None:
     graph = pathrnn.ReductionGraph(nn.RNN(3, 6, 3, nonlinearity="relu"), nn.Linear(6, 4))
     chosen = pathrnn.skeleton.choose(graph.edges(), kind)
     pathrnn.init.skeleton_ones_(graph, kind)
-    for side in pathrnn.skeleton.read(graph.edges(), chosen):
+    for side in pathrnn.skeleton.read(graph.parameters(), chosen):
         assert all(torch.equal(weight, torch.ones(6)) for weight in side)
 
 
