@@ -83,7 +83,7 @@ def frame(edges: Sequence[Edges], tensors: Sequence[Tensor], skeleton: Skeleton,
 
 def gradients(grads: list[Tensor], at: Frame) -> list[Tensor]:
     """Gradients of the loss by the coordinates of non-skeleton edges, per parameter; zero at all skeleton entries."""
-    scaled = list(torch._foreach_div(grads, at.factors))
+    scaled = [grad / factor for grad, factor in zip(grads, at.factors, strict=True)]
     skeletons.clear_(scaled, at.skeleton)
     return scaled
 
@@ -99,10 +99,10 @@ def skeleton_gradients(tensors: Sequence[Tensor], grads: Sequence[Tensor], at: F
     through: Tensor | None = None
     for index in reversed(range(len(ins))):
         after, own = forward[index + 1], recurrent[index]
-        leaving: Tensor = torch.linalg.vecdot(tensors[after], grads[after], dim=-2)
+        leaving = (tensors[after] * grads[after]).sum(-2)
         leaving = torch.addcmul(leaving, at.outs[index], outs[index], value=-1)
         if own is not None:
-            leaving += torch.linalg.vecdot(tensors[own], grads[own], dim=-2)
+            leaving += (tensors[own] * grads[own]).sum(-2)
         if through is not None:
             leaving += through.gather(-1, at.skeleton.target[index]) * at.skeleton.shared[index]
         through = leaving

@@ -154,8 +154,8 @@ class PathSpace(torch.optim.Optimizer):
             return loss
         at = coordinates.frame(self._edges, self._tensors, self._skeleton, self._scales)
         slopes = self._slopes(grads, at)
-        tensors, factors = [self._tensors[place] for place in moved], [at.factors[place] for place in moved]
-        torch._foreach_mul_(tensors, factors)
+        for place in moved:
+            self._tensors[place].mul_(at.factors[place])
         try:
             for place in moved:
                 self._tensors[place].grad = slopes[place]
@@ -164,9 +164,9 @@ class PathSpace(torch.optim.Optimizer):
                 vector.grad = slope
             self._rule_step(self.rule)
         finally:
-            for tensor, grad in zip(self._tensors, grads, strict=True):
-                tensor.grad = grad
-            torch._foreach_div_(tensors, factors)
+            for place in moved:
+                self._tensors[place].grad = grads[place]
+                self._tensors[place].div_(at.factors[place])
             coordinates.allocate_(self._tensors, self._ratios(at), at)
         return loss
 

@@ -1,17 +1,19 @@
-"""A strict run: one torch thread, fixed seed, the same hypothesis examples everywhere when CI is set."""
+"""A strict run: one torch thread, fixed seed, the same examples everywhere.
+
+New examples, to look for what the fixed ones miss: ``pytest --hypothesis-profile=explore``.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
-settings.register_profile("local", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", parent=settings.get_profile("local"), derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "local")
+settings.register_profile("explore", deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("same", parent=settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 torch.set_num_threads(1)
 

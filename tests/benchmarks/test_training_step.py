@@ -24,7 +24,7 @@ def test_training_step(benchmark: BenchmarkFixture, space: str) -> None:
 @pytest.mark.parametrize("layers", [1, 4])
 def test_overhead_of_path_space(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], layers: int) -> None:
     functions = {space: training_step(space, layers=layers) for space in ("weight", "path")}
-    seconds = benchmark.pedantic(interleaved, args=(functions, 400), rounds=1)
+    seconds = benchmark.pedantic(interleaved, args=(functions, 1000), rounds=1)
     extra = overhead(seconds, of="path", over="weight")
     benchmark.extra_info["overhead"] = extra
     with capsys.disabled():
