@@ -7,6 +7,7 @@ import signal
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +25,8 @@ from bench.errors import InputError, MissingDataError
 from bench.select import best_rates
 from bench.store import Store
 from bench.suite import Run, Suite
+
+_stop: Event  # in a worker: set when no further run should begin
 
 
 class WorkerDiedError(RuntimeError):
@@ -82,25 +85,27 @@ def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress,
     if not missing:
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_start_worker) as pool:
+    stop = context.Event()
+    pool = ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (stop,))
+    try:
         futures = [pool.submit(_work, run, store.folder) for run in missing]
-        try:
-            for finished, future in enumerate(as_completed(futures), start=1):
-                future.result()
-                progress.advance(bar)
-                if not progress.console.is_terminal and finished % max(1, len(missing) // 5) == 0:
-                    progress.console.print(f"{progress.tasks[0].description}: {finished} of {len(missing)} runs done")
-        except BrokenProcessPool:
-            raise WorkerDiedError(
-                "a worker process died; finished runs are kept, run the same command to go on"
-            ) from None
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+        for finished, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            progress.advance(bar)
+            if not progress.console.is_terminal and finished % max(1, len(missing) // 5) == 0:
+                progress.console.print(f"{progress.tasks[0].description}: {finished} of {len(missing)} runs done")
+    except BrokenProcessPool:
+        raise WorkerDiedError("a worker process died; finished runs are kept, run the same command to go on") from None
+    finally:
+        stop.set()  # for the runs that the pool has already handed out, which it no longer cancels
+        pool.shutdown(cancel_futures=True)  # no with block: the shutdown at its end would undo the cancelling
 
 
-def _start_worker() -> None:
+def _start_worker(stop: Event) -> None:
     import torch
 
+    global _stop
+    _stop = stop
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process; a run that has begun may finish
 
@@ -108,7 +113,8 @@ def _start_worker() -> None:
 def _work(run: Run, folder: Path) -> None:
     from bench.train import train
 
-    Store(folder).save(train(run))
+    if not _stop.is_set():
+        Store(folder).save(train(run))
 
 
 def _progress(console: Console) -> Progress:
