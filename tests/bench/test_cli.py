@@ -105,7 +105,7 @@ def test_ctrl_c_keeps_what_is_finished(
 ) -> None:
     monkeypatch.delenv("PATHRNN_DATA", raising=False)
     records = tmp_path / "results" / "tiny" / "records"
-    tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 400,"))
+    tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 200,"))
     command = [sys.executable, "-m", "bench", "run", tiny, "--results", tmp_path / "results", "--workers", "1"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
