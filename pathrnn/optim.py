@@ -47,7 +47,7 @@ class PathSpace(torch.optim.Optimizer):
     Args:
         params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
         graph: the network.
-        rule: optimizer class, called as ``rule(groups, **rule_kwargs)``.
+        rule: optimizer class, called as ``rule(groups, **rule_kwargs)``, for several groups of any shape (not LBFGS or Muon).
         coordinates: ``"normalised"`` divides path values by invariants of the initial weights, so coordinates start as
             the weights of the balanced gauge and skeleton coordinates at +1 or -1; ``"raw"`` is the plain path values.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
@@ -97,6 +97,8 @@ class PathSpace(torch.optim.Optimizer):
         max_step_ratio: float | None = 0.5,
         **rule_kwargs: Any,
     ) -> None:
+        if not isinstance(graph, ReductionGraph):
+            raise TypeError(f"graph must be a ReductionGraph, got {type(graph).__name__}")
         if max_path_norm is not None and not max_path_norm > 0:
             raise ValueError(f"max_path_norm must be positive or None, got {max_path_norm}")
         if max_step_ratio is not None and not 0 < max_step_ratio < 1:
@@ -193,8 +195,13 @@ class PathSpace(torch.optim.Optimizer):
         self.guard_count = constants["guard_count"]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Copy everything, so that deepcopy and pickle give a working optimizer."""
-        return self.__dict__.copy()
+        """Give deepcopy and pickle all but the bare step of the rule, which pickle cannot find by its name."""
+        return {key: value for key, value in self.__dict__.items() if key != "_rule_step"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`__getstate__`."""
+        super().__setstate__(state)
+        self._share()
 
     def _path_groups(self) -> list[dict[str, Any]]:
         """Build a group of the rule for the skeleton coordinates of each layer, with the settings of its ``W^l``."""

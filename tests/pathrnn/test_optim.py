@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import io
+import pickle
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -250,11 +252,12 @@ def test_state_dict_continues_bit_by_bit(rule: str) -> None:
     assert continued.guard_count == optimizer.guard_count > 0
 
 
-def test_deepcopy_continues_bit_by_bit_and_apart() -> None:
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))])
+def test_a_copy_continues_bit_by_bit_and_apart(duplicate: Callable[[Any], tuple[Model, pathrnn.PathSpace]]) -> None:
     model = Model()
     optimizer = model.optimizer("adam")
     model.step(optimizer)
-    other, continued = copy.deepcopy((model, optimizer))
+    other, continued = duplicate((model, optimizer))
     model.step(optimizer)
     assert not same_weights(model, other)
     other.step(continued)
@@ -383,6 +386,12 @@ def refused(message: str) -> str:
 def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=refused(message)):
         Model().optimizer("sgd", **options)
+
+
+def test_a_model_is_no_graph() -> None:
+    model = Model()
+    with pytest.raises(TypeError, match=refused("graph must be a ReductionGraph, got RNN")):
+        pathrnn.PathSpace(model.parameters(), model.rnn, torch.optim.SGD, lr=0.1)
 
 
 def test_weights_of_the_graph_must_all_be_given() -> None:
