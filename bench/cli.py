@@ -34,11 +34,11 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    r"""Compare optimizers for ReLU RNNs: in weight space and in path space.
+    """Compare optimizers for ReLU RNNs: in weight space and in path space.
 
-    \b
-    python -m bench run suites/accuracy.toml    train everything that is missing
-    python -m bench report results/local/accuracy    tables and figures
+    Train everything that is missing: python -m bench run suites/accuracy.toml
+
+    Tables and figures: python -m bench report results/local/accuracy
     """
 
 
@@ -55,12 +55,11 @@ def main() -> None:
 )
 @click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes.")
 def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
-    r"""Train every run of SUITE that has no record yet.
+    """Train every run of SUITE that has no record yet.
 
     Stop it anywhere and start it again: it goes on where it stopped. Learning rates are tuned on validation data with
     seeds of their own; test runs use other seeds and the best rate of each arm.
 
-    \b
     Example: python -m bench run suites/accuracy.toml --task digits_rows
     """
     from rich.console import Console
@@ -81,9 +80,8 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--profile", default=None, help="Which records to report, where FOLDER holds several profiles.")
 def report(folder: Path, profile: str | None) -> None:
-    r"""Write report.html, report.md and figures from the records in FOLDER, and print the result table.
+    """Write report.html, report.md and figures from the records in FOLDER, and print the result table.
 
-    \b
     Example: python -m bench report results/local/accuracy
     """
     from bench.report import write

@@ -109,7 +109,12 @@ class Suite(_Strict):
     rules: Annotated[dict[str, Rule], Field(min_length=1)]
     tasks: Annotated[dict[str, TaskEntry], Field(min_length=1)]
     profiles: Annotated[dict[str, Profile], Field(min_length=1)]
-    name: str = ""
+    _name: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the suite: that of its file."""
+        return self._name
 
     @validator(mode="after")
     def _refuse_profiles_of_unknown_tasks(self) -> Suite:
@@ -182,13 +187,15 @@ def load(path: Path) -> Suite:
     except ValueError as error:
         raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
     try:
-        return Suite(**{**data, "name": path.stem})
+        suite = Suite(**data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
         raise InputError(f"{path}: {place + ': ' if place else ''}{message}{got}") from None
+    suite._name = path.stem
+    return suite
 
 
 def require(kind: str, names: Sequence[str], known: Sequence[str]) -> None:

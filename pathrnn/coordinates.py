@@ -10,6 +10,7 @@ feed-forward predecessor (G-SGD, Meng et al., ICLR 2019, arXiv 1802.03713), deri
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -18,8 +19,11 @@ from torch import Tensor
 
 from pathrnn import skeleton as skeletons
 from pathrnn.gauge import balanced
-from pathrnn.graph import Edges, UnitValues, factors, tensors_of
+from pathrnn.graph import Edges, UnitValues, factors, flatten, tensors_of
 from pathrnn.skeleton import Skeleton
+
+_CLIP_EPSILON = 1e-6
+"""Keeps the clipping factor finite; the constant of ``torch.nn.utils.clip_grad_norm_``."""
 
 
 class Scales(NamedTuple):
@@ -131,3 +135,19 @@ def allocate_(tensors: Sequence[Tensor], ratios: Sequence[Tensor], at: Frame) ->
             tensors[own].div_(columns)
     skeletons.put_in_(tensors, at.skeleton, ins)
     skeletons.put_out_(tensors, at.skeleton, at.outs)  # last: an edge that is both keeps its weight
+
+
+def clip_(slopes: list[Tensor], replicas: int, largest: float) -> bool:
+    """Bound the Euclidean norm over all entries of all slopes, in place; say whether the norm was finite."""
+    if not replicas:  # the usual case, with few calls and in numbers rather than tensors: a tenth of the step
+        flat: Tensor = torch._utils._flatten_dense_tensors(slopes)  # type: ignore[no-untyped-call]
+        size = math.sqrt(flat.dot(flat))
+        if largest < size < math.inf:
+            torch._foreach_mul_(slopes, largest / (size + _CLIP_EPSILON))
+        return size < math.inf
+    norm = torch.linalg.vector_norm(flatten(slopes, replicas), dim=-1)
+    factor = (largest / (norm + _CLIP_EPSILON)).clamp(max=1.0)
+    if finite := bool(torch.isfinite(norm).all()):
+        for slope in slopes:
+            slope.mul_(factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)))
+    return finite

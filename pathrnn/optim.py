@@ -14,10 +14,7 @@ from torch import Tensor, nn
 from pathrnn import coordinates
 from pathrnn import skeleton as skeletons
 from pathrnn.coordinates import Frame, Scales, scales
-from pathrnn.graph import ReductionGraph, flatten, tensors_of
-
-_CLIP_EPSILON = 1e-6
-"""Keeps the clipping factor finite; the constant of ``torch.nn.utils.clip_grad_norm_``."""
+from pathrnn.graph import ReductionGraph, tensors_of
 
 _OWNER = "skeleton_of"
 """Key that marks a group of skeleton coordinates in the rule, with the number of the group whose settings it takes."""
@@ -47,7 +44,7 @@ class PathSpace(torch.optim.Optimizer):
     Args:
         params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
         graph: the network.
-        rule: optimizer class, called as ``rule(groups, **rule_kwargs)``, for several groups of any shape (not LBFGS or Muon).
+        rule: optimizer class, called as ``rule(groups, **rule_kwargs)``; LBFGS and Muon refuse such groups.
         coordinates: ``"normalised"`` divides path values by invariants of the initial weights, so coordinates start as
             the weights of the balanced gauge and skeleton coordinates at +1 or -1; ``"raw"`` is the plain path values.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
@@ -147,13 +144,9 @@ class PathSpace(torch.optim.Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        self._settle_paths()
         self._follow()
         grads = [tensor.grad for tensor in self._tensors]
         moved = [place for place, grad in enumerate(grads) if grad is not None]
-        if not moved:
-            self._rule_step(self.rule)
-            return loss
         at = coordinates.frame(self._edges, self._tensors, self._skeleton, self._scales)
         slopes = self._slopes(grads, at)
         for place in moved:
@@ -234,19 +227,16 @@ class PathSpace(torch.optim.Optimizer):
         self._rule_step: Callable[..., Any] = inspect.unwrap(step) if own else getattr(step, "__wrapped__", step)
 
     def _follow(self) -> None:
-        """Move the constants to where the weights are now."""
+        """Follow what has changed since the last step: settings of groups (schedulers), type and device of weights."""
+        for group, owner, own in self._path_settings:
+            group.update(owner)
+            group.update(own)
         path, like = self._paths[0], self._tensors[0]
         if path.dtype != like.dtype or path.device != like.device:
             self._skeleton = self._skeleton.to(like.device)
             self._scales = None if self._scales is None else self._scales.to(like)
             for path in self._paths:
                 path.data = path.to(like)
-
-    def _settle_paths(self) -> None:
-        """Give the skeleton coordinates the settings of their groups, which a scheduler may have changed."""
-        for group, owner, own in self._path_settings:
-            group.update(owner)
-            group.update(own)
 
     def _slopes(self, grads: list[Tensor | None], at: Frame) -> list[Tensor]:
         """Gradients by the coordinates of each parameter, then by the skeleton coordinates of each layer, clipped."""
@@ -257,10 +247,10 @@ class PathSpace(torch.optim.Optimizer):
         if all(grad is not None for grad in grads):
             slopes += coordinates.skeleton_gradients(self._tensors, filled, at)
         replicas = self._tensors[0].dim() - 2
-        if not _clip_(slopes, replicas, self.max_path_norm or math.inf):
+        if not coordinates.clip_(slopes, replicas, self.max_path_norm or math.inf):
             self._require_finite(slopes)
             wide = [slope.double() for slope in slopes]
-            _clip_(wide, replicas, self.max_path_norm or math.inf)
+            coordinates.clip_(wide, replicas, self.max_path_norm or math.inf)
             slopes = [slope.to(self._tensors[0].dtype) for slope in wide]
         return slopes
 
@@ -286,19 +276,3 @@ class PathSpace(torch.optim.Optimizer):
         skeletons.require_nonzero(self._tensors, self._skeleton)
         if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
             raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
-
-
-def _clip_(slopes: list[Tensor], replicas: int, largest: float) -> bool:
-    """Bound the Euclidean norm over all entries of all slopes, in place; say whether the norm was finite."""
-    if not replicas:  # the usual case, with few calls and in numbers rather than tensors: a tenth of the step
-        flat: Tensor = torch._utils._flatten_dense_tensors(slopes)  # type: ignore[no-untyped-call]
-        size = math.sqrt(flat.dot(flat))
-        if largest < size < math.inf:
-            torch._foreach_mul_(slopes, largest / (size + _CLIP_EPSILON))
-        return size < math.inf
-    norm = torch.linalg.vector_norm(flatten(slopes, replicas), dim=-1)
-    factor = (largest / (norm + _CLIP_EPSILON)).clamp(max=1.0)
-    if finite := bool(torch.isfinite(norm).all()):
-        for slope in slopes:
-            slope.mul_(factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)))
-    return finite

@@ -62,7 +62,7 @@ def test_every_suite_of_the_project_is_valid(path: Path) -> None:
         (
             "max_norm",
             "max_nrom",
-            "unknown key 'max_nrom'; allowed are title, max_norm, spaces, rules, tasks, profiles, name",
+            "unknown key 'max_nrom'; allowed are title, max_norm, spaces, rules, tasks, profiles",
         ),
         ("rates =", "raets =", "rules.momentum: unknown key 'raets'; allowed are optimizer, options, rates"),
         ("[0.01, 0.1]", "[0.1, 0.01]", "rules.momentum.rates: rates must ascend without repetition, got [0.1, 0.01]"),
