@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -28,6 +30,20 @@ def test_the_commands_exist() -> None:
 def test_files_that_the_readme_shows_exist() -> None:
     for target in re.findall(r"\]\(([^)h][^)]*)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_results_are_those_of_the_records() -> None:
+    records = pd.read_parquet(ROOT / "results/reference/accuracy/records")
+    test = records[records["role"] == "test"].set_index(["name", "rule_name", "space", "index"])
+    rows = re.findall(r"^\| `(\w+)`[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|$", README, flags=re.MULTILINE)
+    assert {name for name, *_ in rows} == set(records["name"])
+    for name, *cells in rows:
+        for rule, cell in zip(("sgd", "momentum", "adam"), cells, strict=True):
+            weight, path = (test.loc[name, rule, space]["test"] for space in ("weight", "path"))
+            higher = test.loc[name, rule]["higher_is_better"].all()
+            wins = ((path > weight) if higher else (path < weight)).sum()
+            form = ".1f" if higher else ".3f"
+            assert cell.strip() == f"{weight.mean():{form}}, {path.mean():{form}} ({wins} of {len(path)})", (name, rule)
 
 
 def test_the_budget_of_the_package() -> None:
