@@ -49,7 +49,7 @@ class PathSpace(torch.optim.Optimizer):
             the weights of the balanced gauge and skeleton coordinates at +1 or -1; ``"raw"`` is the plain path values.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
         max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; None does
-            not clip, and SGD then diverges on long sequences.
+            not clip, and SGD then diverges on long sequences, as it does in weight space.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
             so that none changes sign. None switches the guard off.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
