@@ -143,6 +143,7 @@ def test_help_teaches_without_importing_torch() -> None:
         "for command in ([], ['run'], ['report']):\n"
         "    result = click.testing.CliRunner().invoke(cli.main, [*command, '--help'])\n"
         "    assert result.exit_code == 0 and 'python -m bench' in result.output, result.output\n"
+        "    assert chr(92) not in result.output, result.output  # markup that click did not take\n"
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
