@@ -14,13 +14,20 @@ from bench.train import ReluRNN
 
 
 def training_step(
-    space: str, optimizer: str = "SGD", lr: float = 0.01, hidden: int = 128, layers: int = 1, batch: int = 128
+    space: str,
+    optimizer: str = "SGD",
+    max_norm: float | None = None,
+    lr: float = 0.01,
+    hidden: int = 128,
+    layers: int = 1,
+    batch: int = 128,
 ) -> Callable[[], None]:
     """Build a training step (zero gradients, forward, backward, optimizer) on sequences of 28 steps of 28 numbers.
 
     Args:
-        space: name of a space, at its default settings.
+        space: name of a space.
         optimizer: name of a torch optimizer.
+        max_norm: clip the gradient that the optimizer sees to this norm, in either space.
         lr: learning rate.
         hidden: width.
         layers: depth.
@@ -33,9 +40,8 @@ def training_step(
         torch.manual_seed(0)
         model = ReluRNN(28, hidden, layers, 10, bias=True)
         inputs, labels = torch.rand(batch, 28, 28), torch.randint(10, (batch,))
-    clip = {"max_norm": None} if space == "weight" else {"max_norm": 1.0}
     rule = registry.resolve(registry.OPTIMIZERS, optimizer)
-    step = registry.resolve(registry.SPACES, space)(model, rule, **clip, lr=lr)
+    step = registry.resolve(registry.SPACES, space)(model, rule, max_norm=max_norm, lr=lr)
 
     def run() -> None:
         model.zero_grad(set_to_none=True)

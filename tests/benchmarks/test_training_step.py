@@ -22,10 +22,14 @@ def test_training_step(benchmark: BenchmarkFixture, space: str) -> None:
 
 @pytest.mark.benchmark(group="overhead")
 @pytest.mark.parametrize("layers", [1, 4])
-def test_overhead_of_path_space(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], layers: int) -> None:
-    functions = {space: training_step(space, layers=layers) for space in ("weight", "path")}
-    seconds = benchmark.pedantic(interleaved, args=(functions, 1000), rounds=1)
+@pytest.mark.parametrize("max_norm", [None, 1.0], ids=["plain", "clipped"])
+def test_overhead_of_path_space(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], layers: int, max_norm: float | None
+) -> None:
+    functions = {space: training_step(space, layers=layers, max_norm=max_norm) for space in ("weight", "path")}
+    seconds = benchmark.pedantic(interleaved, args=(functions, 1000 // layers), rounds=1)
     extra = overhead(seconds, of="path", over="weight")
     benchmark.extra_info["overhead"] = extra
+    clipping = "neither clips" if max_norm is None else "both clip"
     with capsys.disabled():
-        print(f"\nPathSpace(SGD) adds {100 * extra:.1f} % to a training step of torch's SGD, {layers} x 128 units")
+        print(f"\nPathSpace(SGD) adds {100 * extra:.1f} % to torch's SGD, {clipping}, {layers} x 128 units")
