@@ -11,16 +11,25 @@ TASKS = {
     "mnist_rows": "bench.tasks.mnist:mnist_rows",
 }
 SPACES = {
+    "gauge": "bench.train:gauge_optimizer",
     "path": "bench.train:path_optimizer",
+    "path_index": "bench.train:path_index_optimizer",
+    "path_normalised": "bench.train:path_normalised_optimizer",
+    "path_raw": "bench.train:path_raw_optimizer",
+    "path_unclipped": "bench.train:path_unclipped_optimizer",
     "weight": "bench.train:weight_optimizer",
 }
 OPTIMIZERS = {
     "Adam": "torch.optim:Adam",
+    "AdamW": "torch.optim:AdamW",
+    "Muon": "bench.train:muon",
+    "RMSprop": "torch.optim:RMSprop",
     "SGD": "torch.optim:SGD",
 }
 INITS = {
     "default": "bench.train:default_",
     "identity": "pathrnn.init:identity_",
+    "np_rnn": "pathrnn.init:np_rnn_",
     "skeleton_ones": "pathrnn.init:skeleton_ones_",
 }
 

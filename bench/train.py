@@ -19,6 +19,7 @@ from bench.errors import InputError
 from bench.seeds import seed
 from bench.suite import RECORD_VERSION, Run
 from bench.tasks import Split, Task
+from pathrnn.space import build_rule
 
 
 class ReluRNN(nn.Module):
@@ -46,9 +47,12 @@ class DivergedError(Exception):
 Step = Callable[[], None]
 
 
-def weight_optimizer(model: ReluRNN, rule: type[torch.optim.Optimizer], max_norm: float | None, **options: Any) -> Step:
+Rule = Callable[..., torch.optim.Optimizer]
+
+
+def weight_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
     """Let the rule see the weights; clip their gradient."""
-    optimizer = rule(model.parameters(), **options)
+    optimizer = build_rule(rule, model.parameters(), model.graph, **options)
 
     def step() -> None:
         if max_norm is not None:
@@ -58,9 +62,9 @@ def weight_optimizer(model: ReluRNN, rule: type[torch.optim.Optimizer], max_norm
     return step
 
 
-def path_optimizer(model: ReluRNN, rule: type[torch.optim.Optimizer], max_norm: float | None, **options: Any) -> Step:
-    """Let the rule see the coordinates of path space; clip the gradient there."""
-    optimizer = pathrnn.PathSpace(model.parameters(), model.graph, rule, max_path_norm=max_norm, **options)
+def space_optimizer(space: Rule, model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
+    """Let the rule see what a space shows it; clip the gradient there."""
+    optimizer = space(model.parameters(), model.graph, rule, max_path_norm=max_norm, **options)
 
     def step() -> None:
         try:
@@ -69,6 +73,23 @@ def path_optimizer(model: ReluRNN, rule: type[torch.optim.Optimizer], max_norm: 
             raise DivergedError(str(error)) from error
 
     return step
+
+
+gauge_optimizer = functools.partial(space_optimizer, pathrnn.GaugeFixed)
+path_optimizer = functools.partial(space_optimizer, pathrnn.PathSpace)
+path_index_optimizer = functools.partial(path_optimizer, skeleton="index")
+path_normalised_optimizer = functools.partial(path_optimizer, coordinates="normalised")
+path_raw_optimizer = functools.partial(path_optimizer, coordinates="raw", skeleton="index")
+
+
+def path_unclipped_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
+    """Path space without clipping, whatever the suite says."""
+    return path_optimizer(model, rule, None, **options)
+
+
+def muon(params: Any, graph: pathrnn.ReductionGraph, lr: float, adam_share: float = 0.4) -> torch.optim.Optimizer:
+    """Muon at a rate for matrices into hidden units, Adam at a share of it for the rest."""
+    return pathrnn.muon(lr, adam_share * lr)(params, graph=graph)
 
 
 def default_(graph: pathrnn.ReductionGraph) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from pathrnn.graph import Edges, ReductionGraph, UnitValues, rescale, tensors_of
+from pathrnn.graph import Edges, ReductionGraph, UnitValues, apply, layers_of, rescale, tensors_of
 
 _TOLERANCE = 1e-13
 """Largest |log(outgoing / incoming)| of a unit that counts as balanced; the sums themselves round at about 1e-15."""
@@ -44,60 +46,74 @@ def balance_(graph: ReductionGraph) -> None:
 @torch.no_grad()
 def balanced(edges: Sequence[Edges]) -> list[Edges]:
     """Return the balanced gauge of the weights as float64 copies."""
-    weights = [layer.map(lambda tensor: tensor.detach().double()) for layer in edges]
-    energies = [_energy(layer) for layer in weights]
-    squares: UnitValues = [torch.ones_like(layer.forward[..., 0]) for layer in weights[:-1]]
+    return rescale([layer.map(torch.Tensor.double) for layer in edges], balancing(edges))
+
+
+@torch.no_grad()
+def balancing(edges: Sequence[Edges]) -> UnitValues:
+    """Compute the scales, float64, that bring the weights to the balanced gauge."""
+    energies = [layer.map(lambda tensor: tensor.double().square()) for layer in edges]
+    for layer in energies:
+        if layer.recurrent is not None:  # rescaling does not change self-loops
+            layer.recurrent.diagonal(dim1=-2, dim2=-1).zero_()
+    _require_both(energies)
+    squares: UnitValues = [torch.ones_like(layer.forward[..., 0]) for layer in energies[:-1]]
     for _ in range(_SWEEPS):
-        worst = max(_balance_layer_(squares, index, energies) for index in range(len(squares)))
+        worst = max(float(_balance_layer_(squares, index, energies).max()) for index in range(len(squares)))
         if worst < _TOLERANCE:
-            break
-    else:
-        raise ValueError(
-            f"the balanced gauge did not converge: the imbalance must fall below {_TOLERANCE}, got {worst}"
-        )
-    return rescale(weights, [square.sqrt() for square in squares])
+            return [square.sqrt() for square in squares]
+    raise ValueError(f"the balanced gauge did not converge: the imbalance must fall below {_TOLERANCE}, got {worst}")
 
 
-def _balance_layer_(squares: UnitValues, index: int, energies: Sequence[Edges]) -> float:
-    """Improve the squared scales of one layer, in place; return how unbalanced it was, as a logarithm."""
+def sweep(edges: Sequence[Edges]) -> UnitValues:
+    """Compute scales, in the type of the weights, that bring all units at once closer to the balanced gauge."""
+    # The minimum of the separable bound of _balance_layer_, here for the edges between layers and self-loops too: it
+    # cannot raise the total squared norm either, needs nothing but sums, and is enough to stay close once balanced.
+    weights = tensors_of(edges)
+    energies = layers_of(torch._foreach_mul(weights, weights), edges)
+    scales = []
+    for layer, after in pairwise(energies):
+        incoming, outgoing = layer.forward.sum(-1), after.forward.sum(-2)
+        if layer.recurrent is not None:
+            incoming, outgoing = incoming + layer.recurrent.sum(-1), outgoing + layer.recurrent.sum(-2)
+        for bias in layer.biases:
+            incoming = incoming + bias
+        scale = (outgoing / incoming) ** 0.125
+        scales.append(torch.where((scale > 0) & (scale < math.inf), scale, 1.0))  # 1: no weights on one side, overflow
+    return scales
+
+
+def _balance_layer_(squares: UnitValues, index: int, energies: Sequence[Edges]) -> Tensor:
+    """Improve the squared scales of one layer, in place; return by how much, as logarithms."""
     # Two closed-form steps, neither of which can raise the total squared norm: the best common scale of the layer, then
     # for all units at once the minimum of a separable upper bound that is exact at the current scales (arithmetic above
     # geometric mean on every recurrent edge), hence the exponent 1/4 where a unit alone would take 1/2. The first step
     # removes the one slow mode of the second.
     layer, after, own = energies[index], energies[index + 1], squares[index]
-    before = 1 / squares[index - 1] if index else None
-    beyond = squares[index + 1] if index + 1 < len(squares) else None
-    fixed = (_product(layer.forward, before) + sum(layer.biases)) * own
-    leaving = _product(after.forward.mT, beyond) / own
+    fixed = apply(layer.forward, 1 / squares[index - 1]) if index else layer.forward.sum(-1)
+    fixed = (fixed + sum(layer.biases)) * own
+    last = index + 1 == len(squares)
+    leaving = (after.forward.sum(-2) if last else apply(after.forward.mT, squares[index + 1])) / own
     common = torch.sqrt(leaving.sum(-1, keepdim=True) / fixed.sum(-1, keepdim=True))
     own, incoming, outgoing = own * common, fixed * common, leaving / common
     if layer.recurrent is not None:
-        incoming = incoming + _product(layer.recurrent, 1 / own) * own
-        outgoing = outgoing + _product(layer.recurrent.mT, own) / own
-    _require_both(index + 1, incoming, outgoing)
+        incoming = incoming + apply(layer.recurrent, 1 / own) * own
+        outgoing = outgoing + apply(layer.recurrent.mT, own) / own
     ratio = outgoing / incoming
     squares[index] = own * ratio**0.25
-    return max(float(common.log().abs().max()), float(ratio.log().abs().max()))
+    return torch.maximum(common.log().abs(), ratio.log().abs())
 
 
-def _energy(layer: Edges) -> Edges:
-    """Squared weights, self-loops left out."""
-    squared = layer.map(torch.square)
-    if squared.recurrent is not None:
-        squared.recurrent.diagonal(dim1=-2, dim2=-1).zero_()
-    return squared
-
-
-def _product(matrix: Tensor, vector: Tensor | None) -> Tensor:
-    return matrix.sum(-1) if vector is None else (matrix @ vector.unsqueeze(-1)).squeeze(-1)
-
-
-def _require_both(index: int, incoming: Tensor, outgoing: Tensor) -> None:
-    for side, energy in (("incoming", incoming), ("outgoing", outgoing)):
-        bad = ~torch.isfinite(energy) | (energy <= 0)
-        if bool(bad.any()):
-            *_, unit = bad.nonzero()[0].tolist()
-            raise ValueError(
-                f"unit {unit} in hidden layer {index} must have nonzero, finite {side} weights (self-loops apart), "
-                f"got a sum of squares of {energy[bad][0].item()}"
-            )
+def _require_both(energies: Sequence[Edges]) -> None:
+    for index, (layer, after) in enumerate(pairwise(energies), start=1):
+        own = torch.zeros_like(layer.forward[..., :1]) if layer.recurrent is None else layer.recurrent
+        incoming = layer.forward.sum(-1) + sum(layer.biases) + own.sum(-1)
+        outgoing = after.forward.sum(-2) + (0 if layer.recurrent is None else own.sum(-2))
+        for side, energy in (("incoming", incoming), ("outgoing", outgoing)):
+            bad = ~torch.isfinite(energy) | (energy <= 0)
+            if bool(bad.any()):
+                *_, unit = bad.nonzero()[0].tolist()
+                raise ValueError(
+                    f"unit {unit} in hidden layer {index} must have nonzero, finite {side} weights (self-loops apart), "
+                    f"got a sum of squares of {energy[bad][0].item()}"
+                )

@@ -85,6 +85,11 @@ def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
     return [piece.reshape(tensor.shape) for piece, tensor in zip(vector.split(sizes, -1), like, strict=True)]  # type: ignore[no-untyped-call]
 
 
+def apply(matrix: Tensor, vector: Tensor) -> Tensor:
+    """Multiply a matrix ``[*R, rows, columns]`` with a vector ``[*R, columns]``."""
+    return (matrix @ vector.unsqueeze(-1)).squeeze(-1)
+
+
 def factors(edges: Sequence[Edges], tails: UnitValues, heads: UnitValues) -> list[Tensor]:
     """Compute ``tails(u) * heads(v)`` for every edge ``u -> v``: tensors that broadcast to the parameters."""
     # Numbers of inputs and of the bias node as tails, and of outputs as heads, are 1; edges give the structure alone.
@@ -107,22 +112,23 @@ def rescale(edges: Sequence[Edges], phi: UnitValues) -> list[Edges]:
 
 
 class ReductionGraph:
-    """The reduction graph of an ``nn.RNN`` with ReLU units and the ``nn.Linear`` that reads its last layer.
+    """The reduction graph of a ReLU network: an ``nn.RNN`` with the ``nn.Linear`` that reads it, or an ``nn.Sequential``.
 
     Weights are read from the modules at each call and never cached, so ``load_state_dict``, ``.to()`` and in-place
-    edits are seen. Any depth, ``bias`` on or off, ``batch_first`` either way; a readout of the last step or of every
-    step is the same graph. Parameters may carry leading replica axes ``R``, all the same.
+    edits are seen. Any depth, ``bias`` on or off, ``batch_first`` either way, dropout between layers; a readout of the
+    last step or of every step is the same graph. Parameters may carry leading replica axes ``R``, all the same.
 
     Edge order, everywhere in the package: layer by layer from the input, in each layer the row-major
     ``weight_ih``, ``weight_hh``, then ``bias_ih``, ``bias_hh``; last ``head.weight``, ``head.bias``.
 
     Args:
-        rnn: recurrent network with ``nonlinearity="relu"``, one direction.
-        head: readout with ``in_features == rnn.hidden_size``.
+        rnn: recurrent network with ``nonlinearity="relu"``, one direction; or a feed-forward network, ``nn.Sequential``
+            of ``nn.Linear`` and ``nn.ReLU`` in turn, first and last Linear (Dropout and Identity may stand anywhere).
+        head: readout of the recurrent network, ``in_features == rnn.hidden_size``; None for a feed-forward one.
 
     Raises:
-        TypeError: a module of another kind, or parameters that are not of one real floating-point type.
-        ValueError: tanh units, two directions, or shapes that do not chain.
+        TypeError: a module of another kind, or parameters that are not plain and of one real floating-point type.
+        ValueError: tanh units, two directions, projections, shapes that do not chain, one parameter in two places.
 
     Source: reduction graph as described in the abstract of "Path Space for Recurrent Neural Networks with ReLU
     Activations" (ICLR 2020 submission); the construction is ours.
@@ -136,10 +142,15 @@ class ReductionGraph:
         >>> before = head(rnn(x)[0])
         >>> graph.rescale_([torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0])])
         >>> torch.testing.assert_close(head(rnn(x)[0]), before)
+        >>> ReductionGraph(nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))).widths
+        [3, 5, 2]
     """
 
-    def __init__(self, rnn: nn.RNN, head: nn.Linear) -> None:
-        _require_supported(rnn, head)
+    def __init__(self, rnn: nn.RNN | nn.Sequential, head: nn.Linear | None = None) -> None:
+        if isinstance(rnn, nn.Sequential):
+            _require_feed_forward(rnn, head)
+        else:
+            _require_recurrent(rnn, head)
         self.rnn = rnn
         self.head = head
         _require_chain(self)
@@ -162,19 +173,21 @@ class ReductionGraph:
 
     def edges(self) -> list[Edges]:
         """Return the parameters themselves, as L + 1 layers of edges."""
-        hidden = [Edges(layer[0], layer[1], tuple(layer[2:])) for layer in self.rnn.all_weights]
-        bias = () if self.head.bias is None else (self.head.bias,)
-        return [*hidden, Edges(self.head.weight, None, bias)]
+        forward = self.rnn if isinstance(self.rnn, nn.Sequential) else [self.head]
+        linears = [module for module in forward if isinstance(module, nn.Linear)]
+        hidden = [Edges(layer[0], layer[1], tuple(layer[2:])) for layer in getattr(self.rnn, "all_weights", ())]
+        return hidden + [Edges(own.weight, None, () if own.bias is None else (own.bias,)) for own in linears]
 
     def parameters(self) -> list[Tensor]:
         """List the parameters in edge order."""
         return tensors_of(self.edges())
 
     def names(self) -> list[str]:
-        """Name the parameters in edge order, as in ``rnn.weight_ih_l0``."""
-        known = {id(tensor): f"rnn.{name}" for name, tensor in self.rnn.named_parameters()}
-        known |= {id(tensor): f"head.{name}" for name, tensor in self.head.named_parameters()}
-        return [known[id(tensor)] for tensor in self.parameters()]
+        """Name the parameters in edge order, as in ``rnn.weight_ih_l0``; ``net`` is an ``nn.Sequential``."""
+        own = "rnn" if self.head is not None else "net"
+        modules = nn.ModuleDict({own: self.rnn} | ({} if self.head is None else {"head": self.head}))
+        known = {id(tensor): name for name, tensor in modules.named_parameters()}
+        return [known.get(id(tensor), "a weight") for tensor in self.parameters()]
 
     def weights(self) -> Tensor:
         """Return a copy of all weights, ``[*R, m]``, in edge order."""
@@ -209,11 +222,11 @@ class ReductionGraph:
         if [scale.shape[-1:] for scale in scales] != [(width,) for width in widths]:
             shapes = [tuple(scale.shape) for scale in scales]
             raise ValueError(f"scales must hold one tensor per hidden layer, of last size {widths}, got {shapes}")
-        for index, factors in enumerate(scales):
-            if not bool((torch.isfinite(factors) & (factors > 0)).all()):
-                raise ValueError(f"scales[{index}] must be positive and finite, got {factors.tolist()}")
+        for index, scale in enumerate(scales):
+            if not bool((torch.isfinite(scale) & (scale > 0)).all()):
+                raise ValueError(f"scales[{index}] must be positive and finite, got {scale.tolist()}")
         edges = self.edges()
-        self.write_(tensors_of(rescale(edges, [factors.to(edges[0].forward) for factors in scales])))
+        self.write_(tensors_of(rescale(edges, [scale.to(edges[0].forward) for scale in scales])))
 
     @torch.no_grad()
     def write_(self, values: Sequence[Tensor]) -> None:
@@ -222,9 +235,12 @@ class ReductionGraph:
             parameter.copy_(value)
 
 
-def _require_supported(rnn: nn.RNN, head: nn.Linear) -> None:
+def _require_recurrent(rnn: nn.Module, head: nn.Module | None) -> None:
     if not isinstance(rnn, nn.RNN):
-        raise TypeError(f"rnn must be a torch.nn.RNN: path space needs plain ReLU units, got {type(rnn).__name__}")
+        raise TypeError(
+            "rnn must be a torch.nn.RNN or an nn.Sequential of Linear and ReLU: path space needs plain ReLU units, "
+            f"got {type(rnn).__name__}"
+        )
     if rnn.nonlinearity != "relu":
         raise ValueError(
             f"rnn.nonlinearity must be 'relu', which positive scaling leaves alone, got {rnn.nonlinearity!r}"
@@ -240,19 +256,38 @@ def _require_supported(rnn: nn.RNN, head: nn.Linear) -> None:
         )
 
 
+def _require_feed_forward(net: nn.Sequential, head: nn.Module | None) -> None:
+    if head is not None:
+        raise TypeError(f"head must be None for an nn.Sequential, whose last Linear is the readout, got {head}")
+    kinds = [type(module) for module in net if not isinstance(module, nn.Dropout | nn.Identity)]
+    if len(kinds) < 3 or kinds != [nn.Linear, *[nn.ReLU, nn.Linear] * (len(kinds) // 2)]:
+        raise TypeError(
+            "rnn must hold Linear, ReLU, Linear and so on, with positive scaling a symmetry between them, "
+            f"got {[kind.__name__ for kind in kinds]}"
+        )
+
+
 def _require_chain(graph: ReductionGraph) -> None:
-    dtype, replicas = graph.head.weight.dtype, graph.head.weight.shape[:-2]
-    rnn, n = graph.rnn, graph.rnn.hidden_size
-    vector, readout = (n,), (graph.head.out_features, n)
-    for name, tensor in zip(graph.names(), graph.parameters(), strict=True):
+    names, edges, tensors = graph.names(), graph.edges(), graph.parameters()
+    if len({id(tensor) for tensor in tensors}) < len(tensors):
+        raise ValueError(f"each parameter must stand in one place of the graph, got {names}")
+    expected: list[tuple[int, ...]] = []
+    width = edges[0].forward.shape[-1]
+    for layer in edges:
+        before, width = width, layer.forward.shape[-2]
+        expected += [
+            (width, before),
+            *[(width, width)] * (layer.recurrent is not None),
+            *[(width,)] * len(layer.biases),
+        ]
+    readout = names[-1 - len(edges[-1].biases)]
+    replicas, dtype = edges[-1].forward.shape[:-2], edges[-1].forward.dtype
+    for name, tensor, shape in zip(names, tensors, expected, strict=True):
+        if not isinstance(tensor, nn.Parameter):
+            raise TypeError(f"{name} must be a plain Parameter, without parametrisation, got {type(tensor).__name__}")
         if not tensor.is_floating_point() or tensor.dtype != dtype:
             raise TypeError(
-                f"{name} must be of one real floating-point type with head.weight ({dtype}), got {tensor.dtype}"
+                f"{name} must be of one real floating-point type with {readout} ({dtype}), got {tensor.dtype}"
             )
-        expected = {
-            "rnn.weight_ih_l0": (n, rnn.input_size),
-            "head.weight": readout,
-            "head.bias": readout[:1],
-        }.get(name, vector if "bias" in name else (n, n))
-        if tensor.shape != (*replicas, *expected):
-            raise ValueError(f"{name} must have shape {(*replicas, *expected)}, got {tuple(tensor.shape)}")
+        if tensor.shape != (*replicas, *shape):
+            raise ValueError(f"{name} must have shape {(*replicas, *shape)}, got {tuple(tensor.shape)}")

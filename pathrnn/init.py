@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
+from torch import Tensor, nn
 
 from pathrnn import skeleton as skeletons
 from pathrnn.graph import ReductionGraph
@@ -56,3 +59,40 @@ def identity_(graph: ReductionGraph) -> None:
             layer.recurrent.copy_(torch.eye(layer.recurrent.shape[-1]))
             for bias in layer.biases:
                 bias.zero_()
+
+
+@torch.no_grad()
+def np_rnn_(graph: ReductionGraph, generator: torch.Generator | None = None) -> None:
+    r"""Draw the np-RNN: recurrent weights positive definite with largest eigenvalue 1, all others to match, no biases.
+
+    ``A = R^T R / n`` with ``R`` standard normal, ``U = (A + I) / e`` with ``e`` the largest eigenvalue of ``A + I``;
+    ``W = alpha S / n`` with ``S`` standard normal and ``alpha = sqrt(2) exp(1.2 / (max(n, 6) - 2.4))``, so that its
+    entries have standard deviation ``alpha / sqrt(n)``; the readout is Glorot normal.
+
+    Source: Talathi, Vartak 2015, "Improving performance of recurrent neural network with relu nonlinearity",
+    arXiv 1511.03771, section 3.
+
+    Example:
+        >>> from torch import nn
+        >>> rnn, head = nn.RNN(1, 8, nonlinearity="relu"), nn.Linear(8, 2)
+        >>> np_rnn_(ReductionGraph(rnn, head), torch.Generator().manual_seed(0))
+        >>> round(torch.linalg.eigvalsh(rnn.weight_hh_l0.detach()).max().item(), 4)
+        1.0
+    """
+    *hidden, readout = graph.edges()
+    for layer in hidden:
+        width = layer.forward.shape[-2]
+        if layer.recurrent is not None:
+            normal = _normal(layer.recurrent, generator)
+            matrix = normal.mT @ normal / width + torch.eye(width).to(normal)
+            layer.recurrent.copy_(matrix / torch.linalg.eigvalsh(matrix)[..., -1:, None])
+        alpha = math.sqrt(2) * math.exp(1.2 / (max(width, 6) - 2.4))
+        layer.forward.copy_(_normal(layer.forward, generator) * alpha / math.sqrt(width))
+    nn.init.xavier_normal_(readout.forward, generator=generator)
+    for layer in graph.edges():
+        for bias in layer.biases:
+            bias.zero_()
+
+
+def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    return torch.randn(like.shape, dtype=torch.float32, generator=generator).to(like.device)

@@ -2,56 +2,60 @@
 
 from __future__ import annotations
 
-import inspect
-import math
-from collections.abc import Callable
-from itertools import repeat
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pathrnn import coordinates
+from pathrnn import gauge, path_norm
 from pathrnn import skeleton as skeletons
-from pathrnn.coordinates import Frame, Scales, scales
-from pathrnn.graph import ReductionGraph, tensors_of
-
-_OWNER = "skeleton_of"
-"""Key that marks a group of skeleton coordinates in the rule, with the number of the group whose settings it takes."""
-
-_OWN_SETTINGS = ("params", "param_names", "weight_decay")
-"""What a group of skeleton coordinates keeps to itself."""
+from pathrnn.coordinates import Coordinates, Frame
+from pathrnn.graph import ReductionGraph, factors
+from pathrnn.space import Space, fill
 
 
-class PathSpace(torch.optim.Optimizer):
+class _Place(NamedTuple):
+    """Where a step starts: the frame, and the parameters that have a gradient, by number."""
+
+    frame: Frame
+    moved: list[int]
+
+
+class _Move(NamedTuple):
+    """What a step does to the gauge: whether it may, and the factors of the weights before the rule sees them."""
+
+    whole: bool
+    scale: list[Tensor] | None
+
+
+class PathSpace(Space):
     r"""Run any torch optimizer on the path-space coordinates of a ReLU recurrent network.
 
-    At every step, for each edge ``e = (u -> v)`` that owns a basis path,
+    With ``p`` and ``q`` the products of skeleton weights that lead to a unit and on from it, and ``Q`` for ``q`` in
+    units of constants, each edge ``e = (u -> v)`` that is not the out-skeleton edge of its tail has the coordinate
 
-    .. math:: c_e = p(u)\, w_e\, q(v) / s_e, \qquad c \leftarrow \mathrm{rule}(c, \partial L / \partial c),
+    .. math:: c_e = w_e\, |Q(v) / Q(u)|, \qquad c \leftarrow \mathrm{rule}(c, \partial L / \partial c),
 
-    and the weights become those that have the new coordinates, with out-skeleton weights left as they are. Two networks
-    that differ by a positive rescaling of hidden units have the same coordinates and so the same training run.
-    Building the optimizer leaves the weights as they are.
-
-    While the rule runs, each parameter of the graph holds its coordinates (skeleton entries have zero gradient and are
-    not used), and one extra vector per hidden layer holds the coordinates of its skeleton paths, without weight decay.
-    Parameters outside the graph get the rule as it is. ``param_groups`` and ``state`` are the rule's own, so schedulers
-    see what they expect; the groups of the skeleton coordinates follow those of their ``weight_ih``.
-
-    Where a weight of the graph has no gradient it stays, and so do all skeleton coordinates, which would move it.
+    the value of its basis path over that of the skeleton path to ``u``. Two networks that differ by a positive rescaling
+    of hidden units have the same coordinates and so the same training run. Building the optimizer leaves the weights as
+    they are. The first step writes them in the gauge where weights are their own coordinates and out-skeleton weights
+    stay for good; from then on a step costs little more than the rule's. ``param_groups`` and ``state`` are the rule's.
+    Parameters outside the graph get the rule as it is. A weight without gradient stays (and with it, in raw and
+    normalised coordinates, all skeleton paths).
 
     Args:
         params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
         graph: the network.
-        rule: optimizer class, called as ``rule(groups, **rule_kwargs)``; LBFGS and Muon refuse such groups.
-        coordinates: ``"normalised"`` divides path values by invariants of the initial weights, so coordinates start as
-            the weights of the balanced gauge and skeleton coordinates at +1 or -1; ``"raw"`` is the plain path values.
+        rule: optimizer class, called as ``rule(params, **rule_kwargs)``, or :func:`pathrnn.muon`.
+        coordinates: ``"relative"``, as above; ``"normalised"``, path values over invariants of the initial weights, or
+            ``"raw"``, plain path values: in both, coordinates of skeleton paths are not subject to weight decay, and
+            the out-skeleton weights stay at each step.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
         max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; None does
             not clip, and SGD then diverges on long sequences, as it does in weight space.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
-            so that none changes sign. None switches the guard off.
+            so that none changes sign. None switches the guard off. Relative coordinates need none.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
 
     Attributes:
@@ -63,7 +67,7 @@ class PathSpace(torch.optim.Optimizer):
 
     Source: ours, after "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020 submission), of
     which only the abstract is public; ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest to it.
-    Deviations: normalised coordinates, guard, clipping by the norm in path space and magnitude skeleton are ours.
+    Deviations: relative and normalised coordinates, guard, clipping in path space and magnitude skeleton are ours.
 
     Example:
         >>> from torch import nn
@@ -88,191 +92,216 @@ class PathSpace(torch.optim.Optimizer):
         graph: ReductionGraph,
         rule: Callable[..., torch.optim.Optimizer],
         *,
-        coordinates: str = "normalised",
+        coordinates: str = "relative",
         skeleton: str = "magnitude",
         max_path_norm: float | None = 1.0,
         max_step_ratio: float | None = 0.5,
         **rule_kwargs: Any,
     ) -> None:
-        if not isinstance(graph, ReductionGraph):
-            raise TypeError(f"graph must be a ReductionGraph, got {type(graph).__name__}")
-        if max_path_norm is not None and not max_path_norm > 0:
-            raise ValueError(f"max_path_norm must be positive or None, got {max_path_norm}")
         if max_step_ratio is not None and not 0 < max_step_ratio < 1:
             raise ValueError(f"max_step_ratio must lie between 0 and 1, or be None, got {max_step_ratio}")
-        self.graph = graph
-        self.max_path_norm = max_path_norm
+        super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
         self.max_step_ratio = max_step_ratio
         self.guard_count = 0
-        self._edges = graph.edges()  # the Parameters, as every torch optimizer holds them; values are read at each step
-        self._tensors = tensors_of(self._edges)
-        self._skeleton = skeletons.choose(self._edges, skeleton)
-        skeletons.require_nonzero(self._tensors, self._skeleton)
-        self._scales = scales(self._edges, self._skeleton, coordinates)
-        self._paths = [nn.Parameter(torch.ones_like(layer.forward[..., 0])) for layer in self._edges[:-1]]
-        super().__init__(params, rule_kwargs)
-        self.rule = rule([*self.param_groups, *self._path_groups()], **rule_kwargs)
-        self.defaults = self.rule.defaults
-        self._share()
+        self._coordinates = Coordinates(self._edges, coordinates, skeleton)
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters outside the graph, as to any torch optimizer."""
-        super().add_param_group(param_group)
-        rate = self.param_groups[-1].get("lr", 1.0)
-        if not rate > 0:
-            raise ValueError(f"lr must be positive, got {float(rate)}")
-        if hasattr(self, "rule"):
-            self.rule.add_param_group(self.param_groups[-1])
-            self._share()
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step: gradients to coordinates, the rule, weight allocation.
-
-        Reads ``.grad``, writes parameters and state, nothing else.
-
-        Args:
-            closure: evaluates the model and returns the loss.
-
-        Returns:
-            What the closure returned, or None.
-
-        Raises:
-            ValueError: a gradient is not finite, or a skeleton weight has become zero; no weight has been changed.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        self._follow()
-        grads = [tensor.grad for tensor in self._tensors]
+    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], _Place]:
         moved = [place for place, grad in enumerate(grads) if grad is not None]
-        at = coordinates.frame(self._edges, self._tensors, self._skeleton, self._scales)
-        slopes = self._slopes(grads, at)
-        for place in moved:
-            self._tensors[place].mul_(at.factors[place])
-        try:
-            for place in moved:
-                self._tensors[place].grad = slopes[place]
-            for vector, path, slope in zip(self._paths, at.paths, slopes[len(grads) :] or repeat(None), strict=False):
-                vector.copy_(path)
-                vector.grad = slope
-            self._rule_step(self.rule)
-        finally:
-            for place in moved:
-                self._tensors[place].grad = grads[place]
-                self._tensors[place].div_(at.factors[place])
-            coordinates.allocate_(self._tensors, self._ratios(at), at)
-        return loss
+        at = self._coordinates.frame(self._edges, self._tensors)
+        filled, whole = fill(grads, self._tensors), len(moved) == len(grads)
+        return self._coordinates.gradients(self._tensors, filled, at, whole), _Place(at, moved)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return groups, the rule's state, and the constants of the coordinates."""
-        constants = {
-            "source": self._skeleton.source,
-            "target": self._skeleton.target,
-            "scales": None if self._scales is None else tuple(self._scales),
-            "guard_count": self.guard_count,
-        }
-        return {**self.rule.state_dict(), "path_space": constants}
+    def _require_finite(self, slopes: list[Tensor]) -> None:
+        self._coordinates.require_nonzero(self._tensors)
+        super()._require_finite(slopes)
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue, bit by bit, from the :meth:`state_dict` of a PathSpace of the same network, rule and groups."""
-        if "path_space" not in state_dict:
-            raise ValueError(f"state_dict must come from a PathSpace, got only the keys {sorted(state_dict)}")
-        self.rule.load_state_dict({key: state_dict[key] for key in ("state", "param_groups")})
-        self._share()
-        constants, like = state_dict["path_space"], self._tensors[0]
-        source, target = ([index.to(like.device) for index in constants[key]] for key in ("source", "target"))
-        self._skeleton = skeletons.from_choice(self._edges, source, target)
-        self._scales = None if constants["scales"] is None else Scales(*constants["scales"]).to(like)
-        self.guard_count = constants["guard_count"]
+    def _enter(self, at: _Place) -> None:
+        if at.frame.factors is not None:
+            for place in at.moved:
+                self._tensors[place].mul_(at.frame.factors[place])
+        if self._coordinates.kind != "relative":  # skeleton coordinates as changes: no decay of what they start from
+            skeletons.put_in_(self._tensors, self._coordinates.skeleton, list(map(torch.zeros_like, at.frame.paths)))
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Give deepcopy and pickle all but the bare step of the rule, which pickle cannot find by its name."""
-        return {key: value for key, value in self.__dict__.items() if key != "_rule_step"}
+    def _leave(self, at: _Place) -> None:
+        chosen, frame, whole = self._coordinates.skeleton, at.frame, len(at.moved) == len(self._tensors)
+        relative = self._coordinates.kind == "relative"
+        changes = [] if relative else skeletons.read_in(self._tensors, chosen)
+        if frame.factors is not None and not (relative and whole):
+            for place in at.moved:
+                self._tensors[place].div_(frame.factors[place])
+        if not relative:
+            kept = [torch.ones_like(path) for path in frame.paths]
+            ratios = list(map(torch.addcdiv, kept, changes, frame.paths)) if whole else kept
+            self._coordinates.allocate_(self._tensors, self._guarded(ratios), frame)
+        elif frame.factors is None or not whole:
+            skeletons.put_out_(self._tensors, chosen, frame.outs)
+        else:  # all weights can be left as coordinates: a gauge of the same network in which the next step is free
+            skeletons.put_out_(self._tensors, chosen, list(map(torch.copysign, self._coordinates.units[1], frame.outs)))
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Continue from :meth:`__getstate__`."""
-        super().__setstate__(state)
-        self._share()
-
-    def _path_groups(self) -> list[dict[str, Any]]:
-        """Build a group of the rule for the skeleton coordinates of each layer, with the settings of its ``W^l``."""
-        owners = {id(tensor): number for number, group in enumerate(self.param_groups) for tensor in group["params"]}
-        for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
-            if id(tensor) not in owners:
-                raise ValueError(f"params must hold every weight of the graph, got none for {name}")
-        groups = []
-        for layer, path in enumerate(self._paths):
-            owner = owners[id(self._edges[layer].forward)]
-            own = {"params": [path], "weight_decay": 0.0, _OWNER: owner}
-            if "param_names" in self.param_groups[owner]:
-                own["param_names"] = [f"skeleton paths of hidden layer {layer + 1}"]
-            groups.append({**self.param_groups[owner], **own})
-        return groups
-
-    def _share(self) -> None:
-        """Make groups and state those of the rule, but for the groups of the skeleton coordinates."""
-        self.param_groups = [group for group in self.rule.param_groups if _OWNER not in group]
-        self._path_settings = [
-            (group, self.param_groups[group[_OWNER]], {key: group[key] for key in _OWN_SETTINGS if key in group})
-            for group in self.rule.param_groups
-            if _OWNER in group
-        ]
-        self.state = self.rule.state
-        step = type(self.rule).step
-        # torch wraps the step of every optimizer class in hooks and profiling, and those of its own classes in a switch
-        # of grad mode too, which our own step has already
-        own = type(self.rule).__module__.startswith("torch.optim.")
-        self._rule_step: Callable[..., Any] = inspect.unwrap(step) if own else getattr(step, "__wrapped__", step)
-
-    def _follow(self) -> None:
-        """Follow what has changed since the last step: settings of groups (schedulers), type and device of weights."""
-        for group, owner, own in self._path_settings:
-            group.update(owner)
-            group.update(own)
-        path, like = self._paths[0], self._tensors[0]
-        if path.dtype != like.dtype or path.device != like.device:
-            self._skeleton = self._skeleton.to(like.device)
-            self._scales = None if self._scales is None else self._scales.to(like)
-            for path in self._paths:
-                path.data = path.to(like)
-
-    def _slopes(self, grads: list[Tensor | None], at: Frame) -> list[Tensor]:
-        """Gradients by the coordinates of each parameter, then by the skeleton coordinates of each layer, clipped."""
-        # Where a weight has no gradient, its slopes are zero and those of skeleton coordinates are left out.
-        pairs = zip(self._tensors, grads, strict=True)
-        filled = [torch.zeros_like(tensor) if grad is None else grad for tensor, grad in pairs]
-        slopes = coordinates.gradients(filled, at)
-        if all(grad is not None for grad in grads):
-            slopes += coordinates.skeleton_gradients(self._tensors, filled, at)
-        replicas = self._tensors[0].dim() - 2
-        if not coordinates.clip_(slopes, replicas, self.max_path_norm or math.inf):
-            self._require_finite(slopes)
-            wide = [slope.double() for slope in slopes]
-            coordinates.clip_(wide, replicas, self.max_path_norm or math.inf)
-            slopes = [slope.to(self._tensors[0].dtype) for slope in wide]
-        return slopes
-
-    def _ratios(self, at: Frame) -> list[Tensor]:
-        """New over old skeleton path values, held within the allowed ratio; count where that was needed."""
-        ratios = [new / old for new, old in zip(self._paths, at.paths, strict=True)]
-        for parameter in self._paths:
-            parameter.grad = None
+    def _guarded(self, ratios: list[Tensor]) -> list[Tensor]:
+        """Hold new over old skeleton path values within the allowed ratio; count where that was needed."""
         if self.max_step_ratio is None:
             return ratios
         held = [ratio.clamp(1 - self.max_step_ratio, 1 + self.max_step_ratio) for ratio in ratios]
-        for before, after, free in zip(ratios, held, at.skeleton.free, strict=True):
+        for before, after, free in zip(ratios, held, self._coordinates.skeleton.free, strict=True):
             if not torch.equal(before, after):
                 self.guard_count += int(((before != after) & free).sum())
         return held
 
-    def _require_finite(self, slopes: list[Tensor]) -> None:
-        """Say which path gradient is not finite, and why; a norm alone may overflow."""
-        for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
-            if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
-                value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
-                raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
-        skeletons.require_nonzero(self._tensors, self._skeleton)
-        if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
-            raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
+    def _constants(self) -> dict[str, Any]:
+        return {**self._coordinates.state(), "guard_count": self.guard_count}
+
+    def _load_constants(self, constants: dict[str, Any]) -> None:
+        self._coordinates.load(self._edges, constants)
+        self.guard_count = constants["guard_count"]
+
+
+class GaugeFixed(Space):
+    """Run any torch optimizer on the weights of the balanced gauge, to which the first step brings them.
+
+    The balanced gauge is the one representative of all networks that differ by a positive rescaling of hidden units
+    whose total squared norm is least (:func:`pathrnn.balance_`); so they all train alike. Each step ends with a sweep
+    that restores the gauge, and state follows the weights: with a weight times ``r``, a mean of gradients goes times
+    ``1 / r`` and a mean of their squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift.
+
+    Args:
+        params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
+        graph: the network.
+        rule: optimizer class, called as ``rule(params, **rule_kwargs)``, or :func:`pathrnn.muon`.
+        max_path_norm: clip the gradient in the balanced gauge, which rescaling cannot change, to this Euclidean norm,
+            per replica, over all weights of the graph; None does not clip.
+        **rule_kwargs: arguments of the rule; ``lr`` has its unit of weight space.
+
+    Raises:
+        ValueError: ``lr <= 0``, a graph weight that is not in ``params``, a unit without incoming or outgoing weight;
+            in ``step``, a gradient that is not finite, or state of a rule that this class does not know how to move.
+
+    Source: ours.
+
+    Example:
+        >>> from torch import nn
+        >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
+        >>> params = [*rnn.parameters(), *head.parameters()]
+        >>> optimizer = GaugeFixed(params, ReductionGraph(rnn, head), torch.optim.AdamW, lr=1e-3)
+        >>> head(rnn(torch.randn(4, 5, 3))[0]).sum().backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        graph: ReductionGraph,
+        rule: Callable[..., torch.optim.Optimizer],
+        *,
+        max_path_norm: float | None = 1.0,
+        **rule_kwargs: Any,
+    ) -> None:
+        super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
+        gauge.balancing(self._edges)  # refuses networks that have no balanced gauge
+        self._balanced = False
+
+    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], _Move]:
+        filled, whole, scale = fill(grads, self._tensors), all(grad is not None for grad in grads), None
+        if whole and not self._balanced:
+            scale = self._scale(gauge.balancing(self._edges))
+            filled = list(torch._foreach_div(filled, scale))
+        return filled, _Move(whole, scale)
+
+    def _enter(self, at: _Move) -> None:
+        if at.scale is not None:
+            self._rescale_(at.scale)
+            self._balanced = True
+
+    def _leave(self, at: _Move) -> None:
+        if at.whole:
+            self._rescale_(self._scale(gauge.sweep(self._edges)))
+
+    def _scale(self, phi: list[Tensor]) -> list[Tensor]:
+        phi = [own.to(self._tensors[0].dtype) for own in phi]
+        return factors(self._edges, [1 / own for own in phi], phi)
+
+    def _rescale_(self, scale: list[Tensor]) -> None:
+        """Multiply weights by factors, and move state with them."""
+        torch._foreach_mul_(self._tensors, scale)
+        moves = [
+            (value, factor, degree)
+            for tensor, factor in zip(self._tensors, scale, strict=True)
+            for value, degree in _degrees(self.state.get(tensor, {}))
+        ]
+        for power in (1, 2):
+            if again := [(value, factor) for value, factor, degree in moves if degree >= power]:
+                torch._foreach_div_(*map(list, zip(*again, strict=True)))
+
+    def _constants(self) -> dict[str, Any]:
+        return {"balanced": self._balanced}
+
+    def _load_constants(self, constants: dict[str, Any]) -> None:
+        self._balanced = constants["balanced"]
+
+
+_DEGREES = {
+    "momentum_buffer": 1,  # SGD, Muon
+    "exp_avg": 1,  # Adam and its kin
+    "grad_avg": 1,  # RMSprop, centred
+    "exp_inf": 1,  # Adamax
+    "exp_avg_sq": 2,
+    "max_exp_avg_sq": 2,
+    "square_avg": 2,  # RMSprop
+    "sum": 2,  # Adagrad
+}
+"""How often state is divided by the factor of its weight when that is rescaled."""
+
+
+def _degrees(state: dict[str, Any]) -> Iterable[tuple[Tensor, int]]:
+    for name, value in state.items():
+        if isinstance(value, Tensor) and value.dim():
+            if name not in _DEGREES:
+                raise ValueError(f"GaugeFixed must know how the state of its rule scales, got {name!r}: use PathSpace")
+            if name != "momentum_buffer" or "square_avg" not in state:  # that of RMSprop is free of units
+                yield value, _DEGREES[name]
+
+
+class PathSGD(Space):
+    r"""Path-SGD: steepest descent in the path norm, :math:`w_i \leftarrow w_i - \eta\, g_i / \kappa_i`.
+
+    With ``gamma^2`` the sum over all paths of the network, unrolled for ``steps`` steps and read at the last, of their
+    squared values, ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. The
+    step is invariant under rescaling. A weight that lies on no path (``kappa = 0``) stays.
+
+    Args:
+        params: parameters or groups; all weights of the graph must be among them.
+        graph: the network.
+        lr: learning rate, in units of (path value squared) per loss; positive.
+        steps: length of the sequences, T.
+        second_term: use ``kappa^(1) + kappa^(2)``, half the second derivative of ``gamma^2`` by ``w_i``.
+
+    Raises:
+        ValueError: ``lr <= 0``, ``steps < 1``; in ``step``, a gradient that is not finite.
+
+    Source: Neyshabur, Wu, Salakhutdinov, Srebro 2016, "Path-Normalized Optimization of Recurrent Neural Networks with
+    ReLU Activations", arXiv 1605.07154, sections 3 and 4.
+
+    Example:
+        >>> from torch import nn
+        >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
+        >>> optimizer = PathSGD([*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head), lr=0.1, steps=5)
+        >>> head(rnn(torch.randn(4, 5, 3))[0][:, -1]).sum().backward()
+        >>> optimizer.step()
+    """
+
+    def __init__(
+        self, params: Any, graph: ReductionGraph, lr: float | Tensor, steps: int, second_term: bool = False
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        super().__init__(params, graph, torch.optim.SGD, None, {"lr": lr})
+        self.steps = steps
+        self.second_term = second_term
+
+    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], None]:
+        first, second = path_norm.kappa(self._edges, self.steps, self.second_term)
+        slopes = []
+        for grad, one, two in zip(fill(grads, self._tensors), first, second, strict=True):
+            total = one + two
+            slopes.append(torch.where(total > 0, grad / total, 0.0).to(grad.dtype))
+        return slopes, None

@@ -29,10 +29,6 @@ class Skeleton(NamedTuple):
         target: int64, head of each unit's out-skeleton edge, a unit of the layer after.
         free: bool, the in-skeleton edge is no unit's out-skeleton edge, so it owns a basis path.
         shared: bool, the out-skeleton edge is also the in-skeleton edge of its head.
-        ins: int64, place of each in-skeleton edge in the storage order of ``W^l``, all replicas counted through.
-        outs: int64, place of each out-skeleton edge in that of ``W^{l+1}``.
-        columns: ``source`` as an index along the rows of ``W^l``, ``[*R, n_l, 1]``.
-        rows: ``target`` as an index along the columns of ``W^{l+1}``, ``[*R, 1, n_l]``.
         forward: place of ``W^1 .. W^{L+1}`` among the tensors of the graph.
         recurrent: place of ``U^1 .. U^L`` there.
     """
@@ -41,21 +37,12 @@ class Skeleton(NamedTuple):
     target: list[Tensor]
     free: list[Tensor]
     shared: list[Tensor]
-    ins: list[Tensor]
-    outs: list[Tensor]
-    columns: list[Tensor]
-    rows: list[Tensor]
     forward: list[int]
     recurrent: list[int | None]
 
-    def to(self, device: torch.device) -> Skeleton:
-        """Move to a device."""
-        moved = ([tensor.to(device) for tensor in field] for field in self[:-2])
-        return Skeleton(*moved, self.forward, self.recurrent)  # type: ignore[arg-type, call-arg]
-
 
 def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
-    """Select a skeleton, whatever its weights.
+    """Select a skeleton, whatever its weights: see :func:`require_nonzero`.
 
     Args:
         edges: weights of the network.
@@ -64,15 +51,14 @@ def choose(edges: Sequence[Edges], kind: str) -> Skeleton:
             unit, compared in the balanced gauge, which makes the choice an invariant (ours).
 
     Returns:
-        The skeleton, whatever its weights: see :func:`require_nonzero`.
+        The skeleton.
 
     Raises:
         ValueError: another kind.
     """
     if kind not in _KINDS:
         raise ValueError(f"skeleton must be one of {sorted(_KINDS)}, got {kind!r}")
-    source, target = _KINDS[kind](edges)
-    return from_choice(edges, source, target)
+    return from_choice(edges, *_KINDS[kind](edges))
 
 
 def from_choice(edges: Sequence[Edges], source: Sequence[Tensor], target: Sequence[Tensor]) -> Skeleton:
@@ -81,39 +67,33 @@ def from_choice(edges: Sequence[Edges], source: Sequence[Tensor], target: Sequen
     free += [before.gather(-1, own) != _units(own) for before, own in zip(target[:-1], source[1:], strict=True)]
     shared = [after.gather(-1, own) == _units(own) for own, after in zip(target[:-1], source[1:], strict=True)]
     shared += [torch.zeros_like(target[-1], dtype=torch.bool)]
-    columns, rows = [own.unsqueeze(-1) for own in source], [own.unsqueeze(-2) for own in target]
-    places = [torch.arange(layer.forward.numel(), device=source[0].device).view_as(layer.forward) for layer in edges]
-    ins = [place.gather(-1, own).squeeze(-1) for place, own in zip(places[:-1], columns, strict=True)]
-    outs = [place.gather(-2, own).squeeze(-2) for place, own in zip(places[1:], rows, strict=True)]
     forward = [0, *accumulate(len(layer.tensors()) for layer in edges[:-1])]
     recurrent = [None if edges[layer].recurrent is None else place + 1 for layer, place in enumerate(forward[:-1])]
-    return Skeleton(list(source), list(target), free, shared, ins, outs, columns, rows, forward, recurrent)
+    return Skeleton(list(source), list(target), free, shared, forward, recurrent)
 
 
-def read(tensors: Sequence[Tensor], skeleton: Skeleton) -> tuple[list[Tensor], list[Tensor]]:
-    """Read the in-skeleton and the out-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
-    ins = [tensors[place].take(own) for place, own in zip(skeleton.forward, skeleton.ins, strict=False)]
-    outs = [tensors[place].take(own) for place, own in zip(skeleton.forward[1:], skeleton.outs, strict=True)]
-    return ins, outs
+def read_in(tensors: Sequence[Tensor], skeleton: Skeleton) -> list[Tensor]:
+    """Read the in-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
+    pairs = zip(skeleton.forward, skeleton.source, strict=False)
+    return [tensors[place].gather(-1, own.unsqueeze(-1)).squeeze(-1) for place, own in pairs]
+
+
+def read_out(tensors: Sequence[Tensor], skeleton: Skeleton) -> list[Tensor]:
+    """Read the out-skeleton entry of every hidden unit, ``[*R, n_l]`` per layer."""
+    pairs = zip(skeleton.forward[1:], skeleton.target, strict=True)
+    return [tensors[place].gather(-2, own.unsqueeze(-2)).squeeze(-2) for place, own in pairs]
 
 
 def put_in_(tensors: Sequence[Tensor], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
     """Write ``[*R, n_l]`` per layer to the in-skeleton entries, in place."""
-    for place, columns, value in zip(skeleton.forward, skeleton.columns, values, strict=False):
-        tensors[place].scatter_(-1, columns, value.unsqueeze(-1))
+    for place, own, value in zip(skeleton.forward, skeleton.source, values, strict=False):
+        tensors[place].scatter_(-1, own.unsqueeze(-1), value.unsqueeze(-1))
 
 
 def put_out_(tensors: Sequence[Tensor], skeleton: Skeleton, values: Sequence[Tensor]) -> None:
     """Write ``[*R, n_l]`` per layer to the out-skeleton entries, in place."""
-    for place, rows, value in zip(skeleton.forward[1:], skeleton.rows, values, strict=True):
-        tensors[place].scatter_(-2, rows, value.unsqueeze(-2))
-
-
-def clear_(tensors: Sequence[Tensor], skeleton: Skeleton) -> None:
-    """Write zero to all skeleton entries of the tensors of a graph, in place."""
-    for layer, columns in enumerate(skeleton.columns):
-        tensors[skeleton.forward[layer]].scatter_(-1, columns, 0)
-        tensors[skeleton.forward[layer + 1]].scatter_(-2, skeleton.rows[layer], 0)
+    for place, own, value in zip(skeleton.forward[1:], skeleton.target, values, strict=True):
+        tensors[place].scatter_(-2, own.unsqueeze(-2), value.unsqueeze(-2))
 
 
 def prefixes(weights: Sequence[Tensor], skeleton: Skeleton) -> UnitValues:
@@ -132,21 +112,20 @@ def suffixes(weights: Sequence[Tensor], skeleton: Skeleton) -> UnitValues:
     return products[::-1]
 
 
-def require_nonzero(tensors: Sequence[Tensor], skeleton: Skeleton) -> None:
-    """Refuse skeleton weights that are zero or not finite.
+def require_nonzero(side: str, weights: Sequence[Tensor]) -> None:
+    """Refuse in-skeleton or out-skeleton weights that are zero or not finite.
 
     Raises:
         ValueError: naming the layer, the unit and the value.
     """
-    for side, weights in zip(("in", "out"), read(tensors, skeleton), strict=True):
-        for layer, weight in enumerate(weights, start=1):
-            bad = ~torch.isfinite(weight) | (weight == 0)
-            if bool(bad.any()):
-                *_, unit = bad.nonzero()[0].tolist()
-                raise ValueError(
-                    f"the {side}-skeleton weight of unit {unit} in hidden layer {layer} must be nonzero and finite, "
-                    f"got {weight[bad][0].item()}; start from another init, or call pathrnn.init.skeleton_ones_"
-                )
+    for layer, weight in enumerate(weights, start=1):
+        bad = ~torch.isfinite(weight) | (weight == 0)
+        if bool(bad.any()):
+            *_, unit = bad.nonzero()[0].tolist()
+            raise ValueError(
+                f"the {side}-skeleton weight of unit {unit} in hidden layer {layer} must be nonzero and finite, "
+                f"got {weight[bad][0].item()}; start from another init, or call pathrnn.init.skeleton_ones_"
+            )
 
 
 def _units(like: Tensor) -> Tensor:
@@ -156,9 +135,8 @@ def _units(like: Tensor) -> Tensor:
 def _by_index(edges: Sequence[Edges]) -> tuple[list[Tensor], list[Tensor]]:
     source, target = [], []
     for layer, after in pairwise(edges):
-        *replicas, width, before = layer.forward.shape
-        units = torch.arange(width, device=layer.forward.device).expand(*replicas, width)
-        source.append(units % before)
+        units = _units(layer.forward[..., 0]).expand(layer.forward.shape[:-1])
+        source.append(units % layer.forward.shape[-1])
         target.append(units % after.forward.shape[-2])
     return source, target
 

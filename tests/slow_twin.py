@@ -153,8 +153,9 @@ class SlowPathSpace:
 
     def __post_init__(self) -> None:
         self.scales = torch.ones(len(self.basis.owners), dtype=torch.float64)
+        start = self.basis.balance(self.weights)
+        self.out_units = {unit: abs(start[edge].item()) for unit, edge in self.basis.out.items()}
         if self.coordinates == "normalised":
-            start = self.basis.balance(self.weights)
             for place, (owner, path) in enumerate(zip(self.basis.owners, self.basis.paths, strict=True)):
                 others = list(path)
                 if owner not in self.basis.into.values():
@@ -164,7 +165,25 @@ class SlowPathSpace:
         names = {"momentum": ["momentum_buffer"], "adam": ["exp_avg", "exp_avg_sq"]}
         self.state = {name: zeros.clone() for name in names[self.rule]}
 
+    def step_relative(self, gradient: Tensor) -> None:
+        """Go, unit by unit, to the gauge in which every out-skeleton weight has its size of the balanced gauge."""
+        phi: dict[tuple[int, int], float] = {}
+        for unit in reversed(self.basis.units):
+            edge = self.basis.out[unit]
+            size = abs(self.weights[edge].item()) / self.out_units[unit]
+            phi[unit] = size * phi.get(self.basis.edges[edge].head, 1.0)
+        factors = torch.tensor([phi.get(e.head, 1.0) / phi.get(e.tail, 1.0) for e in self.basis.edges]).double()
+        slope = (gradient / factors)[self.basis.owners]
+        if self.max_path_norm is not None:
+            slope = slope * min(1.0, self.max_path_norm / (slope.norm().item() + 1e-6))
+        self.count += 1
+        self.weights = self.weights * factors
+        self.weights[self.basis.owners] += self.change(slope)
+
     def step(self, gradient: Tensor) -> None:
+        if self.coordinates == "relative":
+            self.step_relative(gradient)
+            return
         values = self.basis.values(self.weights)
         slope = self.basis.gradients(self.weights, gradient) * self.scales
         if self.max_path_norm is not None:

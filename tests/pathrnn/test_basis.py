@@ -79,7 +79,7 @@ def test_every_walk_is_an_integer_combination_of_basis_paths(widths: tuple[int, 
             for before, own, after in zip(widths[:-2], widths[1:-1], widths[2:], strict=True)
         ]
         sides = [[torch.tensor(side) for side in layer] for layer in zip(*choice, strict=True)]
-        basis.skeleton = skeletons.from_choice(drawn.graph.edges(), *sides)
+        basis.coordinates.skeleton = skeletons.from_choice(drawn.graph.edges(), *sides)
         basis._owns = basis._owners()
     incidence = basis.incidence().to_dense()
     assert rank_modulo_prime(incidence) == basis.count
@@ -139,9 +139,9 @@ def test_ties_are_broken_alike_after_rescaling() -> None:
     with torch.no_grad():
         for parameter in graph.parameters():
             parameter.fill_(0.5)
-    before = pathrnn.BasisPaths(graph, "magnitude").skeleton
+    before = pathrnn.BasisPaths(graph, "magnitude").coordinates.skeleton
     graph.rescale_([torch.tensor([0.3, 7.0, 1.1, 0.01], dtype=torch.float64)] * 2)
-    after = pathrnn.BasisPaths(graph, "magnitude").skeleton
+    after = pathrnn.BasisPaths(graph, "magnitude").coordinates.skeleton
     for old, new in zip((*before.source, *before.target), (*after.source, *after.target), strict=True):
         assert torch.equal(old, new)
 

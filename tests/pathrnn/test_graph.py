@@ -83,13 +83,15 @@ def refused(message: str) -> str:
             nn.LSTM(3, 5),
             nn.Linear(5, 2),
             TypeError,
-            "rnn must be a torch.nn.RNN: path space needs plain ReLU units, got LSTM",
+            "rnn must be a torch.nn.RNN or an nn.Sequential of Linear and ReLU: path space needs plain ReLU units, "
+            "got LSTM",
         ),
         (
             nn.GRU(3, 5),
             nn.Linear(5, 2),
             TypeError,
-            "rnn must be a torch.nn.RNN: path space needs plain ReLU units, got GRU",
+            "rnn must be a torch.nn.RNN or an nn.Sequential of Linear and ReLU: path space needs plain ReLU units, "
+            "got GRU",
         ),
         (
             nn.RNN(3, 5, nonlinearity="relu", bidirectional=True),
@@ -117,6 +119,72 @@ def refused(message: str) -> str:
 def test_unsupported_modules_are_refused(rnn: nn.RNN, head: nn.Linear, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=refused(message) + "$"):
         pathrnn.ReductionGraph(rnn, head)
+
+
+def feed_forward(*modules: nn.Module) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 5), *modules, nn.Linear(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("net", "kinds"),
+    [
+        (feed_forward(nn.Tanh()), ["Linear", "Tanh", "Linear"]),
+        (feed_forward(nn.ReLU(), nn.LayerNorm(5)), ["Linear", "ReLU", "LayerNorm", "Linear"]),
+        (feed_forward(nn.BatchNorm1d(5), nn.ReLU()), ["Linear", "BatchNorm1d", "ReLU", "Linear"]),
+        (feed_forward(), ["Linear", "Linear"]),
+        (nn.Sequential(nn.Linear(3, 5)), ["Linear"]),
+        (nn.Sequential(nn.Linear(3, 5), nn.ReLU()), ["Linear", "ReLU"]),
+        (nn.Sequential(*feed_forward(nn.ReLU()), nn.ReLU()), ["Linear", "ReLU", "Linear", "ReLU"]),
+    ],
+)
+def test_feed_forward_networks_without_the_symmetry_are_refused(net: nn.Sequential, kinds: list[str]) -> None:
+    message = (
+        f"rnn must hold Linear, ReLU, Linear and so on, with positive scaling a symmetry between them, got {kinds}"
+    )
+    with pytest.raises(TypeError, match=refused(message) + "$"):
+        pathrnn.ReductionGraph(net)
+
+
+def test_a_feed_forward_network_has_no_other_head() -> None:
+    message = (
+        "head must be None for an nn.Sequential, whose last Linear is the readout, "
+        "got Linear(in_features=2, out_features=2, bias=True)"
+    )
+    with pytest.raises(TypeError, match=refused(message) + "$"):
+        pathrnn.ReductionGraph(feed_forward(nn.ReLU()), nn.Linear(2, 2))
+
+
+def test_one_parameter_in_two_places_is_refused() -> None:
+    tied = nn.Linear(5, 5)
+    net = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), tied, nn.ReLU(), tied, nn.ReLU(), nn.Linear(5, 2))
+    names = ["net.0.weight", "net.0.bias", *["net.2.weight", "net.2.bias"] * 2, "net.6.weight", "net.6.bias"]
+    with pytest.raises(
+        ValueError, match=refused(f"each parameter must stand in one place of the graph, got {names}") + "$"
+    ):
+        pathrnn.ReductionGraph(net)
+
+
+def test_a_parametrised_weight_is_refused() -> None:
+    head = nn.utils.parametrizations.weight_norm(nn.Linear(5, 2))
+    with pytest.raises(
+        TypeError, match=refused("a weight must be a plain Parameter, without parametrisation, got Tensor") + "$"
+    ):
+        pathrnn.ReductionGraph(nn.RNN(3, 5, nonlinearity="relu"), head)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_reads_a_feed_forward_network_and_rescales_it(bias: bool) -> None:
+    torch.set_default_dtype(torch.float64)
+    net = nn.Sequential(
+        nn.Linear(3, 5, bias), nn.ReLU(), nn.Dropout(0.5), nn.Linear(5, 4, bias), nn.ReLU(), nn.Linear(4, 2, bias)
+    ).eval()
+    graph, x = pathrnn.ReductionGraph(net), torch.randn(6, 3)
+    assert all(a is b for a, b in zip(graph.parameters(), net.parameters(), strict=True))
+    assert graph.names() == [f"net.{name}" for name, _ in net.named_parameters()]
+    assert graph.widths == [3, 5, 4, 2]
+    before = net(x)
+    graph.rescale_([torch.exp(torch.randn(5)), torch.exp(torch.randn(4))])
+    torch.testing.assert_close(net(x), before, rtol=1e-10, atol=1e-13)
 
 
 def test_shapes_that_do_not_chain_are_refused() -> None:

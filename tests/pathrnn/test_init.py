@@ -10,7 +10,8 @@ import pathrnn
 
 
 def test_public_names() -> None:
-    assert pathrnn.__all__ == ["BasisPaths", "PathSpace", "ReductionGraph", "__version__", "balance_", "init"]
+    names = ["BasisPaths", "GaugeFixed", "PathSGD", "PathSpace", "ReductionGraph", "__version__"]
+    assert pathrnn.__all__ == [*names, "balance_", "init", "muon", "path_condition_"]
 
 
 @pytest.mark.parametrize("kind", ["index", "magnitude"])
@@ -18,7 +19,8 @@ def test_skeleton_ones_makes_every_skeleton_path_one(kind: str) -> None:
     graph = pathrnn.ReductionGraph(nn.RNN(3, 6, 3, nonlinearity="relu"), nn.Linear(6, 4))
     chosen = pathrnn.skeleton.choose(graph.edges(), kind)
     pathrnn.init.skeleton_ones_(graph, kind)
-    for side in pathrnn.skeleton.read(graph.parameters(), chosen):
+    for read in (pathrnn.skeleton.read_in, pathrnn.skeleton.read_out):
+        side = read(graph.parameters(), chosen)
         assert all(torch.equal(weight, torch.ones(6)) for weight in side)
 
 
