@@ -96,7 +96,9 @@ class SlowBasis:
         # the rounding noise of a zero gradient into steps. The rows of owners alone determine the solution.
         flows = jacobian.T * weights.unsqueeze(1) / values
         gamma = torch.linalg.solve(flows[self.owners], (weights * gradient)[self.owners]) / values
-        torch.testing.assert_close(jacobian.T @ gamma, gradient, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(
+            jacobian.T @ gamma, gradient, rtol=1e-9, atol=1e-9 * (1 + float(gradient.abs().max()))
+        )
         return gamma
 
     def allocate(self, weights: Tensor, values: Tensor) -> Tensor:
@@ -113,6 +115,9 @@ class SlowBasis:
             new[owner] = wanted[owner] / math.prod(new[e].item() for e in others)
             known.add(owner)
         return new
+
+    def factors(self, phi: dict[tuple[int, int], float]) -> Tensor:
+        return torch.tensor([phi.get(e.head, 1.0) / phi.get(e.tail, 1.0) for e in self.edges], dtype=torch.float64)
 
     def balance(self, weights: Tensor) -> Tensor:
         """Balance unit by unit in closed form until nothing changes."""
@@ -137,21 +142,73 @@ class SlowBasis:
 
 
 @dataclass
-class SlowPathSpace:
-    """Path-space SGD with momentum, or Adam, on a list of numbers."""
+class SlowRule:
+    """SGD with momentum, or Adam, on a list of numbers."""
 
     basis: SlowBasis
     weights: Tensor
     rule: str
     lr: float
-    coordinates: str
     max_path_norm: float | None
-    max_step_ratio: float
-    guarded: int = 0
-    count: int = 0
-    state: dict[str, Tensor] = field(default_factory=dict)
+    count: int = field(default=0, init=False)
+    state: dict[str, Tensor] = field(default_factory=dict, init=False)
+
+    def clip(self, slope: Tensor) -> Tensor:
+        return (
+            slope if self.max_path_norm is None else slope * min(1.0, self.max_path_norm / (slope.norm().item() + 1e-6))
+        )
+
+    def start(self, size: int) -> None:
+        names = {"momentum": ["momentum_buffer"], "adam": ["exp_avg", "exp_avg_sq"]}
+        self.state = {name: torch.zeros(size, dtype=torch.float64) for name in names[self.rule]}
+
+    def change(self, slope: Tensor) -> Tensor:
+        state = self.state
+        self.count += 1
+        if self.rule == "momentum":
+            state["momentum_buffer"] = 0.9 * state["momentum_buffer"] + slope
+            return -self.lr * state["momentum_buffer"]
+        state["exp_avg"] = 0.9 * state["exp_avg"] + 0.1 * slope
+        state["exp_avg_sq"] = 0.999 * state["exp_avg_sq"] + 0.001 * slope**2
+        mean = state["exp_avg"] / (1 - 0.9**self.count)
+        scale = (state["exp_avg_sq"] / (1 - 0.999**self.count)).sqrt()
+        return -self.lr * mean / (scale + 1e-8)
+
+
+@dataclass
+class SlowGaugeFixed(SlowRule):
+    """The balanced gauge, restored by one sweep over all units at once after each step."""
 
     def __post_init__(self) -> None:
+        self.start(len(self.weights))
+        self.balanced = self.basis.balance(self.weights)
+        self.factors = self.balanced / self.weights
+
+    def step(self, gradient: Tensor) -> None:
+        if not self.count:
+            gradient, self.weights = gradient / self.factors, self.balanced
+        self.weights = self.weights + self.change(self.clip(gradient))
+        phi = {}
+        for unit in self.basis.units:
+            into = sum(self.weights[e.number].item() ** 2 for e in self.basis.edges if e.head == unit)
+            out = sum(self.weights[e.number].item() ** 2 for e in self.basis.edges if e.tail == unit)
+            phi[unit] = (out / into) ** 0.125
+        factors = self.basis.factors(phi)
+        self.weights = self.weights * factors
+        degrees = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2}
+        self.state = {name: value / factors ** degrees[name] for name, value in self.state.items()}
+
+
+@dataclass
+class SlowPathSpace(SlowRule):
+    """Path space, coordinate by coordinate."""
+
+    coordinates: str
+    max_step_ratio: float
+    guarded: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        self.start(len(self.basis.owners))
         self.scales = torch.ones(len(self.basis.owners), dtype=torch.float64)
         start = self.basis.balance(self.weights)
         self.out_units = {unit: abs(start[edge].item()) for unit, edge in self.basis.out.items()}
@@ -161,9 +218,6 @@ class SlowPathSpace:
                 if owner not in self.basis.into.values():
                     others.remove(owner)
                 self.scales[place] = abs(math.prod(start[e].item() for e in others))
-        zeros = torch.zeros_like(self.scales)
-        names = {"momentum": ["momentum_buffer"], "adam": ["exp_avg", "exp_avg_sq"]}
-        self.state = {name: zeros.clone() for name in names[self.rule]}
 
     def step_relative(self, gradient: Tensor) -> None:
         """Go, unit by unit, to the gauge in which every out-skeleton weight has its size of the balanced gauge."""
@@ -172,23 +226,16 @@ class SlowPathSpace:
             edge = self.basis.out[unit]
             size = abs(self.weights[edge].item()) / self.out_units[unit]
             phi[unit] = size * phi.get(self.basis.edges[edge].head, 1.0)
-        factors = torch.tensor([phi.get(e.head, 1.0) / phi.get(e.tail, 1.0) for e in self.basis.edges]).double()
-        slope = (gradient / factors)[self.basis.owners]
-        if self.max_path_norm is not None:
-            slope = slope * min(1.0, self.max_path_norm / (slope.norm().item() + 1e-6))
-        self.count += 1
+        factors = self.basis.factors(phi)
         self.weights = self.weights * factors
-        self.weights[self.basis.owners] += self.change(slope)
+        self.weights[self.basis.owners] += self.change(self.clip((gradient / factors)[self.basis.owners]))
 
     def step(self, gradient: Tensor) -> None:
         if self.coordinates == "relative":
             self.step_relative(gradient)
             return
         values = self.basis.values(self.weights)
-        slope = self.basis.gradients(self.weights, gradient) * self.scales
-        if self.max_path_norm is not None:
-            slope = slope * min(1.0, self.max_path_norm / (slope.norm().item() + 1e-6))
-        self.count += 1
+        slope = self.clip(self.basis.gradients(self.weights, gradient) * self.scales)
         new = (values / self.scales + self.change(slope)) * self.scales
         for place, owner in enumerate(self.basis.owners):
             if owner in self.basis.into.values():
@@ -198,14 +245,3 @@ class SlowPathSpace:
                     self.guarded += 1
                     new[place] = held * values[place]
         self.weights = self.basis.allocate(self.weights, new)
-
-    def change(self, slope: Tensor) -> Tensor:
-        state = self.state
-        if self.rule == "momentum":
-            state["momentum_buffer"] = 0.9 * state["momentum_buffer"] + slope
-            return -self.lr * state["momentum_buffer"]
-        state["exp_avg"] = 0.9 * state["exp_avg"] + 0.1 * slope
-        state["exp_avg_sq"] = 0.999 * state["exp_avg_sq"] + 0.001 * slope**2
-        mean = state["exp_avg"] / (1 - 0.9**self.count)
-        scale = (state["exp_avg_sq"] / (1 - 0.999**self.count)).sqrt()
-        return -self.lr * mean / (scale + 1e-8)
