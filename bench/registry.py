@@ -16,6 +16,8 @@ SPACES = {
     "path_index": "bench.train:path_index_optimizer",
     "path_normalised": "bench.train:path_normalised_optimizer",
     "path_raw": "bench.train:path_raw_optimizer",
+    "path_unguarded": "bench.train:path_unguarded_optimizer",
+    "gauge_unclipped": "bench.train:gauge_unclipped_optimizer",
     "path_unclipped": "bench.train:path_unclipped_optimizer",
     "weight": "bench.train:weight_optimizer",
 }

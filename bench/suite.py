@@ -9,7 +9,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
 from pydantic import model_validator as validator
 
 from bench import registry
@@ -55,7 +64,11 @@ class Rule(_Strict):
 
 
 class TaskEntry(_Strict):
-    """A task with the network that learns it."""
+    """A task with the network that learns it.
+
+    Entries of one kind of task share seeds, and so initial weights and batches. ``rescale`` is a standard deviation
+    sigma: the start is rescaled by ``exp(sigma N(0, 1))`` per hidden unit, which leaves its function as it is.
+    """
 
     task: Annotated[str, _known("task", registry.TASKS)]
     options: dict[str, int] = {}
@@ -63,6 +76,7 @@ class TaskEntry(_Strict):
     layers: PositiveInt = 1
     bias: bool = True
     init: Annotated[str, _known("init", registry.INITS)] = "default"
+    rescale: NonNegativeFloat = 0.0
     batch: PositiveInt = 32
 
 

@@ -87,6 +87,16 @@ def path_unclipped_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None,
     return path_optimizer(model, rule, None, **options)
 
 
+def path_unguarded_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
+    """Normalised coordinates whose skeleton steps no guard holds back."""
+    return path_normalised_optimizer(model, rule, max_norm, max_step_ratio=None, **options)
+
+
+def gauge_unclipped_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
+    """Fixed gauge without clipping, whatever the suite says."""
+    return gauge_optimizer(model, rule, None, **options)
+
+
 def muon(params: Any, graph: pathrnn.ReductionGraph, lr: float, adam_share: float = 0.4) -> torch.optim.Optimizer:
     """Muon at a rate for matrices into hidden units, Adam at a share of it for the rest."""
     return pathrnn.muon(lr, adam_share * lr)(params, graph=graph)
@@ -125,7 +135,7 @@ def task_of(run: Run) -> Task:
 
 
 def build(run: Run, task: Task) -> tuple[ReluRNN, Step]:
-    """Build model and optimizer; the seed depends on suite, task and index, not on the arm.
+    """Build model and optimizer; the seed depends on suite, kind of task and index, not on the arm.
 
     Args:
         run: the specification.
@@ -139,9 +149,12 @@ def build(run: Run, task: Task) -> tuple[ReluRNN, Step]:
     """
     entry = run.task
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed(run.suite, run.name, "init", run.role, run.index))
+        torch.manual_seed(seed(run.suite, entry.task, "init", run.role, run.index))
         model = ReluRNN(task.inputs, entry.hidden, entry.layers, task.outputs, entry.bias)
         registry.resolve(registry.INITS, entry.init)(model.graph)
+        if entry.rescale:
+            normal = [torch.randn(width) for width in model.graph.widths[1:-1]]
+            model.graph.rescale_([torch.exp(entry.rescale * each) for each in normal])
     rule = registry.resolve(registry.OPTIMIZERS, run.rule.optimizer)
     space = registry.resolve(registry.SPACES, run.space)
     try:
@@ -208,7 +221,7 @@ def train(run: Run) -> dict[str, Any]:
 
 def _updates(run: Run, task: Task, model: ReluRNN, step: Step) -> Iterator[tuple[int, float]]:
     """Train; after each of the evenly spaced evaluations yield the update and the mean loss since the last."""
-    stream = batches(task.train, run.task.batch, seed(run.suite, run.name, "batches", run.role, run.index))
+    stream = batches(task.train, run.task.batch, seed(run.suite, run.task.task, "batches", run.role, run.index))
     stops = {round(run.updates * part / run.evaluations) for part in range(1, run.evaluations + 1)}
     losses: list[float] = []
     for update in range(1, run.updates + 1):

@@ -1,36 +1,152 @@
-"""Basis paths of a reduction graph: values, gradients, weight allocation, incidence."""
+"""The Skeleton Method: basis paths of a reduction graph, their values and gradients, weight allocation, incidence.
+
+Every hidden unit owns one in-skeleton and one out-skeleton edge. An edge that is not the out-skeleton edge of its tail
+owns one basis path: the in-skeleton edges that lead to its tail, itself, and the out-skeleton edges that lead on from
+its head. So there are ``m - H`` basis paths, whatever the widths.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from pathrnn import skeleton as skeletons
-from pathrnn.coordinates import Coordinates, Frame
-from pathrnn.graph import ReductionGraph, flatten, unflatten
+from pathrnn.gauge import balanced
+from pathrnn.graph import ReductionGraph, UnitValues, Wire, factors, flatten, outgoing, require_nonzero, unflatten
+
+_TIE = 1e-6  # magnitudes this close (relatively) count as equal, lest rounding break ties differently after rescaling
+
+
+class Entries(NamedTuple):
+    """An entry of a matrix per hidden unit: its place along axis ``dim`` of tensor number ``places[l]``."""
+
+    places: list[int]
+    dim: int
+    units: list[Tensor]
+
+
+class Skeleton(NamedTuple):
+    """The chosen edges; ``free`` and ``shared`` are bool ``[*R, n_l]`` per hidden layer."""
+
+    ins: Entries  # in rows of W^1 .. W^L
+    outs: Entries  # in columns of W^2 .. W^{L+1}
+    free: list[Tensor]  # the in-skeleton edge is no unit's out-skeleton edge
+    shared: list[Tensor]  # the out-skeleton edge is also the in-skeleton edge of its head
+
+
+def choose(graph: ReductionGraph, kind: str) -> Skeleton:
+    """Select by index, ``v`` to ``v mod n``, or by magnitude in the balanced gauge, which makes it an invariant."""
+    if kind not in {"index", "magnitude"}:
+        raise ValueError(f"skeleton must be one of ['index', 'magnitude'], got {kind!r}")
+    pick, tensors = (_by_index, graph.parameters()) if kind == "index" else (_by_magnitude, balanced(graph))
+    matrices = [tensors[place] for place in _forward(graph.wiring())]
+    return from_choice(graph.wiring(), [pick(m) for m in matrices[:-1]], [pick(m.mT) for m in matrices[1:]])
+
+
+def from_choice(wiring: Sequence[Wire], source: Sequence[Tensor], target: Sequence[Tensor]) -> Skeleton:
+    """Complete any choice of the unit before and the unit after every hidden unit, int64 ``[*R, n_l]`` per layer."""
+    units = [torch.arange(own.shape[-1], device=own.device) for own in source]
+    free = [torch.ones_like(source[0], dtype=torch.bool)]
+    free += [before.gather(-1, own) != u for before, own, u in zip(target, source[1:], units[1:], strict=False)]
+    shared = [after.gather(-1, own) == u for own, after, u in zip(target, source[1:], units, strict=False)]
+    shared += [torch.zeros_like(target[-1], dtype=torch.bool)]
+    places = _forward(wiring)
+    ins = Entries(places[:-1], -1, [own.unsqueeze(-1) for own in source])
+    return Skeleton(ins, Entries(places[1:], -2, [own.unsqueeze(-2) for own in target]), free, shared)
+
+
+def read(tensors: Sequence[Tensor], entries: Entries) -> UnitValues:
+    """Read the entry of every hidden unit."""
+    pairs = zip(entries.places, entries.units, strict=True)
+    return [tensors[place].gather(entries.dim, index).squeeze(entries.dim) for place, index in pairs]
+
+
+def put_(tensors: Sequence[Tensor], entries: Entries, values: UnitValues) -> None:
+    """Write the entry of every hidden unit, in place."""
+    for place, index, value in zip(entries.places, entries.units, values, strict=True):
+        tensors[place].scatter_(entries.dim, index, value.unsqueeze(entries.dim))
+
+
+def without(tensors: Sequence[Tensor], entries: Entries) -> list[Tensor]:
+    """Put zero in place of the entries, in copies."""
+    result = list(tensors)
+    for place, index in zip(entries.places, entries.units, strict=True):
+        result[place] = result[place].scatter(entries.dim, index, 0)
+    return result
+
+
+def prefixes(ins: UnitValues, skeleton: Skeleton) -> UnitValues:
+    """Multiply a number per in-skeleton edge along the way to every hidden unit: ``p`` from weights."""
+    products = [ins[0]]
+    for own, source in zip(ins[1:], skeleton.ins.units[1:], strict=True):
+        products.append(own * products[-1].gather(-1, source.squeeze(-1)))
+    return products
+
+
+def suffixes(outs: UnitValues, skeleton: Skeleton) -> UnitValues:
+    """Multiply a number per out-skeleton edge along the way from every hidden unit: ``q`` from weights."""
+    products = [outs[-1]]
+    for own, target in zip(outs[-2::-1], skeleton.outs.units[-2::-1], strict=True):
+        products.append(own * products[-1].gather(-1, target.squeeze(-2)))
+    return products[::-1]
+
+
+def _forward(wiring: Sequence[Wire]) -> list[int]:
+    return [place for place, (tail, head) in enumerate(wiring) if 0 <= tail < head]
+
+
+def _by_index(matrix: Tensor) -> Tensor:
+    rows, columns = matrix.shape[-2:]
+    return (torch.arange(rows, device=matrix.device) % columns).expand(matrix.shape[:-1])
+
+
+def _by_magnitude(matrix: Tensor) -> Tensor:
+    near = matrix.abs() >= (1 - _TIE) * matrix.abs().amax(-1, keepdim=True)
+    return near.to(torch.uint8).argmax(-1)
+
+
+def skeleton_flows(
+    tensors: Sequence[Tensor], grads: Sequence[Tensor], wiring: Sequence[Wire], skeleton: Skeleton
+) -> UnitValues:
+    """Return path value times path gradient of each unit's skeleton path; 0 where it is not free."""
+    # With F_e = w_e dL/dw_e, zero for out-skeleton edges: the flow of the in-skeleton edge of v, less that of all other
+    # basis paths with it in their prefix, of edges that leave v or a unit that v feeds by shared skeleton edges alone.
+    ins = map(torch.mul, read(tensors, skeleton.ins), read(grads, skeleton.ins))
+    flows, through = list(map(torch.mul, tensors, grads)), UnitValues()
+    for layer in reversed(range(1, len(skeleton.free) + 1)):
+        leaving = outgoing(flows, wiring, layer)
+        if through:
+            target = skeleton.outs.units[layer - 1].squeeze(-2)
+            leaving = leaving + through[0].gather(-1, target) * skeleton.shared[layer - 1]
+        through.insert(0, leaving)
+    return [(own - less) * free for own, less, free in zip(ins, through, skeleton.free, strict=True)]
+
+
+def allocated(ins: UnitValues, wanted: UnitValues, skeleton: Skeleton) -> UnitValues:
+    """Return the prefix products that follow: as wanted where a unit is free, by its in-skeleton weight elsewhere."""
+    products = [wanted[0]]
+    for own, want, source, free in zip(ins[1:], wanted[1:], skeleton.ins.units[1:], skeleton.free[1:], strict=True):
+        products.append(torch.where(free, want, own * products[-1].gather(-1, source.squeeze(-1))))
+    return products
 
 
 class BasisPaths:
     """The ``m - H`` basis paths that the Skeleton Method finds; path space has their values as coordinates.
 
-    There is one basis path per edge that is not the out-skeleton edge of its tail: the in-skeleton edges that lead to
-    the edge, the edge, the out-skeleton edges that lead on. Order: the edge order of the graph.
+    Order: the edge order of the graph, without out-skeleton edges.
 
     Args:
         graph: the network. It is read at each call, the skeleton is chosen once.
-        skeleton: ``"index"``, the rule of the feed-forward predecessor, or ``"magnitude"``, the largest weights in the
-            balanced gauge.
+        skeleton: ``"index"``, the rule of the feed-forward predecessor, which joins unit ``v`` to unit ``v mod n`` of
+            the neighbour layer, or ``"magnitude"``, the largest weights in the balanced gauge.
 
     Raises:
         ValueError: an unknown skeleton, or a skeleton weight that is zero or not finite.
 
     Source: Skeleton Method of G-SGD (Meng et al., ICLR 2019, arXiv 1802.03713), reconstructed for recurrent graphs of
-    any widths.
-
-    Deviations: the predecessor's public code freezes more than H weights where layers widen; this construction has
-    ``m - H`` basis paths always.
+    any widths. Deviations: the predecessor's public code freezes more than H weights where layers widen.
 
     Example:
         >>> from torch import nn
@@ -45,8 +161,8 @@ class BasisPaths:
 
     def __init__(self, graph: ReductionGraph, skeleton: str = "index") -> None:
         self.graph = graph
-        self.coordinates = Coordinates(graph.edges(), "raw", skeleton)
-        self._owns = self._owners()
+        self.skeleton = choose(graph, skeleton)
+        self._products(graph.parameters())
 
     @property
     def count(self) -> int:
@@ -56,73 +172,66 @@ class BasisPaths:
     @torch.no_grad()
     def values(self) -> Tensor:
         """Return the path values ``v_e = p(u) w_e q(v)``, ``[*R, m - H]``."""
-        at = self._frame()
-        return self._select(list(map(torch.mul, self.graph.parameters(), at.factors or [])))
+        return self._values(self.graph.parameters())
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
-        """Return ``dL/dv``, ``[*R, m - H]``, from the ``.grad`` of the weights: the ``gamma`` of ``J^T gamma = g``."""
-        # It exists only if the loss sees the weights through the network's function: no penalty on weights inside it.
-        tensors, grads = self.graph.parameters(), self.graph.grads()
-        return self._select(self.coordinates.gradients(tensors, grads, self._frame(), free=True))
+        """Return ``dL/dv``, ``[*R, m - H]``, from the ``.grad`` of the weights; the loss must not penalise weights."""
+        tensors, wiring = self.graph.parameters(), self.graph.wiring()
+        p, q = self._products(tensors)
+        grads = without(unflatten(self.graph.gradients(), tensors), self.skeleton.outs)
+        flows = skeleton_flows(tensors, grads, wiring, self.skeleton)
+        slopes = torch._foreach_div(grads, factors(wiring, p, q))
+        put_(slopes, self.skeleton.ins, [flow / (a * b) for flow, a, b in zip(flows, p, q, strict=True)])
+        return self._select(slopes)
 
     @torch.no_grad()
     def assign_(self, values: Tensor) -> None:
         """Write the weights that have the given path values (weight allocation); out-skeleton weights stay.
 
-        Args:
-            values: ``[*R, m - H]``; skeleton path values must be nonzero.
-
         Raises:
-            ValueError: a wrong shape, a value that is not finite, or a skeleton path value of zero; nothing is written.
+            ValueError: a wrong shape, a value that is not finite, or a skeleton path value of zero.
         """
-        tensors, chosen, at = self.graph.parameters(), self.coordinates.skeleton, self._frame()
-        if values.shape != (*self._owns.shape[:-1], self.count):
-            expected = (*self._owns.shape[:-1], self.count)
+        tensors, owns, chosen = self.graph.parameters(), self._owners(), self.skeleton
+        expected = (*owns.shape[:-1], self.count)
+        if values.shape != expected:
             raise ValueError(f"values must have shape {expected}, one per basis path, got {tuple(values.shape)}")
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"values must be finite, got {values[~torch.isfinite(values)][0].item()}")
-        new = unflatten(self.graph.weights().masked_scatter(self._owns, values.to(tensors[0])), tensors)
-        ratios = [path / old for path, old in zip(skeletons.read_in(new, chosen), at.paths, strict=True)]
-        for layer, (ratio, free) in enumerate(zip(ratios, chosen.free, strict=True), start=1):
-            if bool((free & (ratio == 0)).any()):
-                raise ValueError(
-                    f"values of skeleton paths must be nonzero, got 0.0 for a path into hidden layer {layer}"
-                )
-        self.graph.write_(list(map(torch.div, new, at.factors or [])))
-        self.coordinates.allocate_(tensors, ratios, at)
+        new = unflatten(self.graph.weights().masked_scatter(owns, values.to(tensors[0])), tensors)
+        paths, (_, q), outs = read(new, chosen.ins), self._products(tensors), read(tensors, chosen.outs)
+        for layer, (path, free) in enumerate(zip(paths, chosen.free, strict=True), start=1):
+            if bool((free & (path == 0)).any()):
+                raise ValueError(f"values of skeleton paths must be nonzero, got 0.0 for one into hidden layer {layer}")
+        p = allocated(read(tensors, chosen.ins), list(map(torch.div, paths, q)), chosen)
+        torch._foreach_copy_(tensors, torch._foreach_div(new, factors(self.graph.wiring(), p, q)))
+        put_(tensors, chosen.outs, outs)
 
     def incidence(self) -> Tensor:
         """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order."""
         # With weights of one, the derivative of a product by a weight is the number of times it is a factor.
-        if self._owns.dim() != 1:
-            raise ValueError(f"incidence needs a graph without replica axes, got axes {tuple(self._owns.shape[:-1])}")
-        edges, tensors = self.graph.edges(), self.graph.parameters()
-
-        def values(weights: Tensor) -> Tensor:
-            own = unflatten(weights, tensors)
-            at = self.coordinates.frame(edges, own)
-            return self._select(list(map(torch.mul, own, at.factors or [])))
-
-        ones = torch.ones(self.graph.num_weights, dtype=tensors[0].dtype, device=tensors[0].device)
-        return torch.autograd.functional.jacobian(values, ones).long().to_sparse()  # type: ignore[no-untyped-call, no-any-return]
-
-    def _frame(self) -> Frame:
         tensors = self.graph.parameters()
-        self.coordinates.require_nonzero(tensors)
-        return self.coordinates.frame(self.graph.edges(), tensors)
+        if self.graph.replicas:
+            raise ValueError(f"incidence needs a graph without replica axes, got {self.graph.replicas}")
+        ones = torch.ones_like(self.graph.weights())
+        jacobian = torch.func.jacrev(lambda weights: self._values(unflatten(weights, tensors)))(ones)
+        return jacobian.long().to_sparse()  # type: ignore[no-any-return]
+
+    def _values(self, tensors: Sequence[Tensor]) -> Tensor:
+        return self._select(list(map(torch.mul, tensors, factors(self.graph.wiring(), *self._products(tensors)))))
+
+    def _products(self, tensors: Sequence[Tensor]) -> tuple[UnitValues, UnitValues]:
+        """Return the prefix products ``p`` and suffix products ``q`` of all hidden units."""
+        ins, outs = read(tensors, self.skeleton.ins), read(tensors, self.skeleton.outs)
+        require_nonzero("in-skeleton weight", ins)
+        require_nonzero("out-skeleton weight", outs)
+        return prefixes(ins, self.skeleton), suffixes(outs, self.skeleton)
 
     def _owners(self) -> Tensor:
         """Mark the edges that own a basis path, bool ``[*R, m]``."""
-        owns = [torch.ones_like(tensor, dtype=torch.bool) for tensor in self.graph.parameters()]
-        skeletons.put_out_(
-            owns, self.coordinates.skeleton, [torch.zeros_like(free) for free in self.coordinates.skeleton.free]
-        )
-        return flatten(owns, self._replicas)
-
-    @property
-    def _replicas(self) -> int:
-        return self.coordinates.skeleton.source[0].dim() - 1
+        ones = [torch.ones_like(tensor) for tensor in self.graph.parameters()]
+        return flatten(without(ones, self.skeleton.outs), self.graph.replicas) != 0
 
     def _select(self, tensors: Sequence[Tensor]) -> Tensor:
-        return flatten(tensors, self._replicas)[self._owns].reshape(*self._owns.shape[:-1], self.count)
+        owns = self._owners()
+        return flatten(tensors, self.graph.replicas)[owns].reshape(*owns.shape[:-1], self.count)

@@ -2,55 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from pathrnn import gauge, path_norm
-from pathrnn import skeleton as skeletons
-from pathrnn.coordinates import Coordinates, Frame
-from pathrnn.graph import ReductionGraph, factors
-from pathrnn.space import Space, fill
+from pathrnn.basis import allocated, choose, from_choice, prefixes, put_, read, skeleton_flows, suffixes, without
+from pathrnn.gauge import balanced, balancing, sweep
+from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, require_nonzero, scale_factors
+from pathrnn.space import Copyable, Rule, Space
 
-
-class _Place(NamedTuple):
-    """Where a step starts: the frame, and the parameters that have a gradient, by number."""
-
-    frame: Frame
-    moved: list[int]
-
-
-class _Move(NamedTuple):
-    """What a step does to the gauge: whether it may, and the factors of the weights before the rule sees them."""
-
-    whole: bool
-    scale: list[Tensor] | None
+_COORDINATES = ["relative", "normalised", "raw"]
+_Place = tuple[UnitValues, UnitValues, UnitValues]  # prefix products in the units of coordinates, in- and out-skeleton
 
 
 class PathSpace(Space):
-    r"""Run any torch optimizer on the path-space coordinates of a ReLU recurrent network.
+    r"""Run any torch optimizer on the path-space coordinates of a ReLU network: ``c <- rule(c, dL/dc)``.
 
-    With ``p`` and ``q`` the products of skeleton weights that lead to a unit and on from it, and ``Q`` for ``q`` in
-    units of constants, each edge ``e = (u -> v)`` that is not the out-skeleton edge of its tail has the coordinate
-
-    .. math:: c_e = w_e\, |Q(v) / Q(u)|, \qquad c \leftarrow \mathrm{rule}(c, \partial L / \partial c),
-
-    the value of its basis path over that of the skeleton path to ``u``. Two networks that differ by a positive rescaling
-    of hidden units have the same coordinates and so the same training run. Building the optimizer leaves the weights as
-    they are. The first step writes them in the gauge where weights are their own coordinates and out-skeleton weights
-    stay for good; from then on a step costs little more than the rule's. ``param_groups`` and ``state`` are the rule's.
-    Parameters outside the graph get the rule as it is. A weight without gradient stays (and with it, in raw and
-    normalised coordinates, all skeleton paths).
+    A basis path has the value ``v_e = p(u) w_e q(v)``: skeleton edges to ``u``, the edge ``e = (u -> v)``, skeleton
+    edges on from ``v``. Path space has a coordinate for each. Networks that differ by a positive rescaling of hidden
+    units have the same coordinates and so the same training run. Building the optimizer leaves the weights as they are; the
+    first step writes them in the gauge where out-skeleton weights have their balanced magnitude (raw: 1), in which they
+    stay for good. A weight without gradient stays too, and with it all skeleton paths that have coordinates.
 
     Args:
-        params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
+        params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them, and
+            others get the rule as it is.
         graph: the network.
         rule: optimizer class, called as ``rule(params, **rule_kwargs)``, or :func:`pathrnn.muon`.
-        coordinates: ``"relative"``, as above; ``"normalised"``, path values over invariants of the initial weights, or
-            ``"raw"``, plain path values: in both, coordinates of skeleton paths are not subject to weight decay, and
-            the out-skeleton weights stay at each step.
+        coordinates: ``"relative"``, ``v_e`` over the value of the skeleton path by ``u``, a weight in the gauge above;
+            ``"normalised"``, ``v_e`` over invariants of the initial weights, so that skeleton paths start at 1, others
+            as weights; ``"raw"``, ``v_e``, up to sign. In the last two, skeleton paths do not decay.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
         max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; None does
             not clip, and SGD then diverges on long sequences, as it does in weight space.
@@ -67,30 +51,22 @@ class PathSpace(Space):
 
     Source: ours, after "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020 submission), of
     which only the abstract is public; ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest to it.
-    Deviations: relative and normalised coordinates, guard, clipping in path space and magnitude skeleton are ours.
+    Deviations: relative and normalised coordinates, guard, clipping in path space and magnitude skeleton.
 
     Example:
         >>> from torch import nn
         >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
-        >>> params = [*rnn.parameters(), *head.parameters()]
-        >>> optimizer = PathSpace(params, ReductionGraph(rnn, head), torch.optim.SGD, lr=0.01, momentum=0.9)
-        >>> x, y = torch.randn(16, 5, 3), torch.randn(16, 2)
-        >>> losses = []
-        >>> for _ in range(20):
-        ...     loss = (head(rnn(x)[0][:, -1]) - y).square().mean()
-        ...     optimizer.zero_grad()
-        ...     loss.backward()
-        ...     optimizer.step()
-        ...     losses.append(loss.item())
-        >>> losses[-1] < losses[0]
-        True
+        >>> params, graph = [*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head)
+        >>> optimizer = PathSpace(params, graph, torch.optim.SGD, lr=0.01, momentum=0.9)
+        >>> head(rnn(torch.randn(16, 5, 3))[0]).square().mean().backward()
+        >>> optimizer.step()
     """
 
     def __init__(
         self,
         params: Any,
         graph: ReductionGraph,
-        rule: Callable[..., torch.optim.Optimizer],
+        rule: Rule,
         *,
         coordinates: str = "relative",
         skeleton: str = "magnitude",
@@ -98,61 +74,80 @@ class PathSpace(Space):
         max_step_ratio: float | None = 0.5,
         **rule_kwargs: Any,
     ) -> None:
+        if coordinates not in _COORDINATES:
+            raise ValueError(f"coordinates must be one of {_COORDINATES}, got {coordinates!r}")
         if max_step_ratio is not None and not 0 < max_step_ratio < 1:
             raise ValueError(f"max_step_ratio must lie between 0 and 1, or be None, got {max_step_ratio}")
         super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
-        self.max_step_ratio = max_step_ratio
-        self.guard_count = 0
-        self._coordinates = Coordinates(self._edges, coordinates, skeleton)
+        self.coordinates, self.max_step_ratio, self.guard_count = coordinates, max_step_ratio, 0
+        self._skeleton = choose(graph, skeleton)
+        self._require_nonzero()
+        weights = [torch.ones_like(w) for w in self._tensors] if coordinates == "raw" else balanced(graph)
+        self._units = [[unit.abs().to(self._tensors[0].dtype) for unit in read(weights, s)] for s in self._skeleton[:2]]
 
-    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], _Place]:
-        moved = [place for place, grad in enumerate(grads) if grad is not None]
-        at = self._coordinates.frame(self._edges, self._tensors)
-        filled, whole = fill(grads, self._tensors), len(moved) == len(grads)
-        return self._coordinates.gradients(self._tensors, filled, at, whole), _Place(at, moved)
+    def _scale(self) -> list[Tensor] | None:
+        outs = read(self._tensors, self._skeleton.outs)
+        if self._units[1][0].dtype != outs[0].dtype or self._units[1][0].device != outs[0].device:
+            self._load_constants(self._constants())
+        if all(map(torch.equal, map(torch.abs, outs), self._units[1])):
+            return None
+        self._require_nonzero()
+        ratios = [out.abs() / unit for out, unit in zip(outs, self._units[1], strict=True)]
+        return scale_factors(self._wiring, suffixes(ratios, self._skeleton))
 
-    def _require_finite(self, slopes: list[Tensor]) -> None:
-        self._coordinates.require_nonzero(self._tensors)
-        super()._require_finite(slopes)
+    def _slopes(self, weights: Sequence[Tensor], slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], _Place]:
+        slopes, outs = without(slopes, self._skeleton.outs), read(weights, self._skeleton.outs)
+        if self.coordinates == "relative":
+            return slopes, ([], [], outs)
+        self._require_nonzero()
+        ins = read(weights, self._skeleton.ins)
+        p = prefixes([own.abs() / unit for own, unit in zip(ins, self._units[0], strict=True)], self._skeleton)
+        flows = skeleton_flows(weights, slopes, self._wiring, self._skeleton)
+        slopes = list(torch._foreach_div(slopes, self._by_tail(p)))
+        put_(slopes, self._skeleton.ins, [flow / own * whole for flow, own in zip(flows, p, strict=True)])
+        return slopes, (p, ins, outs)
 
     def _enter(self, at: _Place) -> None:
-        if at.frame.factors is not None:
-            for place in at.moved:
-                self._tensors[place].mul_(at.frame.factors[place])
-        if self._coordinates.kind != "relative":  # skeleton coordinates as changes: no decay of what they start from
-            skeletons.put_in_(self._tensors, self._coordinates.skeleton, list(map(torch.zeros_like, at.frame.paths)))
+        p, ins, _ = at
+        if self.coordinates != "relative":  # skeleton coordinates as changes: no decay of what they start from
+            torch._foreach_mul_(self._tensors, self._by_tail(p))
+            put_(self._tensors, self._skeleton.ins, [torch.zeros_like(own) for own in ins])
 
-    def _leave(self, at: _Place) -> None:
-        chosen, frame, whole = self._coordinates.skeleton, at.frame, len(at.moved) == len(self._tensors)
-        relative = self._coordinates.kind == "relative"
-        changes = [] if relative else skeletons.read_in(self._tensors, chosen)
-        if frame.factors is not None and not (relative and whole):
-            for place in at.moved:
-                self._tensors[place].div_(frame.factors[place])
-        if not relative:
-            kept = [torch.ones_like(path) for path in frame.paths]
-            ratios = list(map(torch.addcdiv, kept, changes, frame.paths)) if whole else kept
-            self._coordinates.allocate_(self._tensors, self._guarded(ratios), frame)
-        elif frame.factors is None or not whole:
-            skeletons.put_out_(self._tensors, chosen, frame.outs)
-        else:  # all weights can be left as coordinates: a gauge of the same network in which the next step is free
-            skeletons.put_out_(self._tensors, chosen, list(map(torch.copysign, self._coordinates.units[1], frame.outs)))
+    def _leave(self, at: _Place, whole: bool) -> None:
+        (old, ins, outs), chosen, units = at, self._skeleton, self._units
+        if self.coordinates != "relative":
+            changes = zip(old, read(self._tensors, chosen.ins), chosen.free, strict=True)
+            wanted = [p * self._guarded(1 + whole * change / p, free) for p, change, free in changes]
+            p = allocated([own.abs() / unit for own, unit in zip(ins, units[0], strict=True)], wanted, chosen)
+            put_(self._tensors, chosen.ins, list(map(torch.mul, p, map(torch.copysign, units[0], ins))))
+            torch._foreach_div_(self._tensors, self._by_tail(p))
+        put_(self._tensors, chosen.outs, list(map(torch.copysign, units[1], outs)))
 
-    def _guarded(self, ratios: list[Tensor]) -> list[Tensor]:
+    def _by_tail(self, values: UnitValues) -> list[Tensor]:
+        return factors(self._wiring, values, [values[0].new_ones(())] * len(values))
+
+    def _guarded(self, ratio: Tensor, free: Tensor) -> Tensor:
         """Hold new over old skeleton path values within the allowed ratio; count where that was needed."""
         if self.max_step_ratio is None:
-            return ratios
-        held = [ratio.clamp(1 - self.max_step_ratio, 1 + self.max_step_ratio) for ratio in ratios]
-        for before, after, free in zip(ratios, held, self._coordinates.skeleton.free, strict=True):
-            if not torch.equal(before, after):
-                self.guard_count += int(((before != after) & free).sum())
+            return ratio
+        held = ratio.clamp(1 - self.max_step_ratio, 1 + self.max_step_ratio)
+        self.guard_count += int(((held != ratio) & free).sum())
         return held
 
+    def _require_nonzero(self) -> None:
+        if self.coordinates != "relative":
+            require_nonzero("in-skeleton weight", read(self._tensors, self._skeleton.ins))
+        require_nonzero("out-skeleton weight", read(self._tensors, self._skeleton.outs))
+
     def _constants(self) -> dict[str, Any]:
-        return {**self._coordinates.state(), "guard_count": self.guard_count}
+        source, target = ([index.squeeze(side.dim) for index in side.units] for side in self._skeleton[:2])
+        return {"source": source, "target": target, "units": self._units, "guard_count": self.guard_count}
 
     def _load_constants(self, constants: dict[str, Any]) -> None:
-        self._coordinates.load(self._edges, constants)
+        like = self._tensors[0]
+        source, target = ([index.to(like.device) for index in constants[side]] for side in ("source", "target"))
+        self._skeleton = from_choice(self._wiring, source, target)
+        self._units = [[unit.to(like) for unit in side] for side in constants["units"]]
         self.guard_count = constants["guard_count"]
 
 
@@ -160,16 +155,16 @@ class GaugeFixed(Space):
     """Run any torch optimizer on the weights of the balanced gauge, to which the first step brings them.
 
     The balanced gauge is the one representative of all networks that differ by a positive rescaling of hidden units
-    whose total squared norm is least (:func:`pathrnn.balance_`); so they all train alike. Each step ends with a sweep
-    that restores the gauge, and state follows the weights: with a weight times ``r``, a mean of gradients goes times
-    ``1 / r`` and a mean of their squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift.
+    whose total squared norm is least (:func:`pathrnn.balance_`); so they all train alike. Every few steps a sweep
+    restores the gauge, and state follows the weights: with a weight times ``r``, a mean of gradients goes times
+    ``1 / r`` and a mean of squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift.
 
     Args:
-        params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them.
+        params: as for :class:`PathSpace`, like ``graph`` and ``rule``.
         graph: the network.
-        rule: optimizer class, called as ``rule(params, **rule_kwargs)``, or :func:`pathrnn.muon`.
-        max_path_norm: clip the gradient in the balanced gauge, which rescaling cannot change, to this Euclidean norm,
-            per replica, over all weights of the graph; None does not clip.
+        rule: optimizer class, or :func:`pathrnn.muon`.
+        max_path_norm: clip the gradient in the balanced gauge to this Euclidean norm, as :class:`PathSpace` does.
+        every: number of steps from one sweep to the next.
         **rule_kwargs: arguments of the rule; ``lr`` has its unit of weight space.
 
     Raises:
@@ -180,10 +175,9 @@ class GaugeFixed(Space):
 
     Example:
         >>> from torch import nn
-        >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
-        >>> params = [*rnn.parameters(), *head.parameters()]
-        >>> optimizer = GaugeFixed(params, ReductionGraph(rnn, head), torch.optim.AdamW, lr=1e-3)
-        >>> head(rnn(torch.randn(4, 5, 3))[0]).sum().backward()
+        >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> optimizer = GaugeFixed(net.parameters(), ReductionGraph(net), torch.optim.AdamW, lr=1e-3)
+        >>> net(torch.randn(4, 3)).sum().backward()
         >>> optimizer.step()
     """
 
@@ -191,64 +185,44 @@ class GaugeFixed(Space):
         self,
         params: Any,
         graph: ReductionGraph,
-        rule: Callable[..., torch.optim.Optimizer],
+        rule: Rule,
         *,
         max_path_norm: float | None = 1.0,
+        every: int = 10,
         **rule_kwargs: Any,
     ) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
         super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
-        gauge.balancing(self._edges)  # refuses networks that have no balanced gauge
-        self._balanced = False
+        balancing(graph)  # refuses networks that have no balanced gauge
+        self.every = every
+        self._phi: UnitValues | None = None
+        self._count = 0  # of steps since the weights are in the gauge
 
-    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], _Move]:
-        filled, whole, scale = fill(grads, self._tensors), all(grad is not None for grad in grads), None
-        if whole and not self._balanced:
-            scale = self._scale(gauge.balancing(self._edges))
-            filled = list(torch._foreach_div(filled, scale))
-        return filled, _Move(whole, scale)
+    def _scale(self) -> list[Tensor] | None:
+        if self._count:
+            return None
+        if self._phi is None:
+            self._phi = balancing(self.graph)
+        return scale_factors(self._wiring, [own.to(self._tensors[0]) for own in self._phi])
 
-    def _enter(self, at: _Move) -> None:
-        if at.scale is not None:
-            self._rescale_(at.scale)
-            self._balanced = True
-
-    def _leave(self, at: _Move) -> None:
-        if at.whole:
-            self._rescale_(self._scale(gauge.sweep(self._edges)))
-
-    def _scale(self, phi: list[Tensor]) -> list[Tensor]:
-        phi = [own.to(self._tensors[0].dtype) for own in phi]
-        return factors(self._edges, [1 / own for own in phi], phi)
-
-    def _rescale_(self, scale: list[Tensor]) -> None:
-        """Multiply weights by factors, and move state with them."""
-        torch._foreach_mul_(self._tensors, scale)
-        moves = [
-            (value, factor, degree)
-            for tensor, factor in zip(self._tensors, scale, strict=True)
-            for value, degree in _degrees(self.state.get(tensor, {}))
-        ]
-        for power in (1, 2):
-            if again := [(value, factor) for value, factor, degree in moves if degree >= power]:
-                torch._foreach_div_(*map(list, zip(*again, strict=True)))
+    def _leave(self, at: Any, whole: bool) -> None:
+        self._count += whole
+        if whole and (self._count - 1) % self.every == 0:
+            for tensor, factor in zip(self._tensors, scale_factors(self._wiring, sweep(self.graph)), strict=True):
+                tensor.mul_(factor)
+                for value, degree in _degrees(self.state.get(tensor, {})):
+                    value.div_(factor**degree)
 
     def _constants(self) -> dict[str, Any]:
-        return {"balanced": self._balanced}
+        return {"phi": self._phi, "count": self._count}
 
     def _load_constants(self, constants: dict[str, Any]) -> None:
-        self._balanced = constants["balanced"]
+        self._phi, self._count = constants["phi"], constants["count"]
 
 
-_DEGREES = {
-    "momentum_buffer": 1,  # SGD, Muon
-    "exp_avg": 1,  # Adam and its kin
-    "grad_avg": 1,  # RMSprop, centred
-    "exp_inf": 1,  # Adamax
-    "exp_avg_sq": 2,
-    "max_exp_avg_sq": 2,
-    "square_avg": 2,  # RMSprop
-    "sum": 2,  # Adagrad
-}
+_DEGREES = dict.fromkeys(["momentum_buffer", "exp_avg", "grad_avg", "exp_inf"], 1)
+_DEGREES |= dict.fromkeys(["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2)
 """How often state is divided by the factor of its weight when that is rescaled."""
 
 
@@ -261,47 +235,73 @@ def _degrees(state: dict[str, Any]) -> Iterable[tuple[Tensor, int]]:
                 yield value, _DEGREES[name]
 
 
-class PathSGD(Space):
-    r"""Path-SGD: steepest descent in the path norm, :math:`w_i \leftarrow w_i - \eta\, g_i / \kappa_i`.
+def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
+    """Make a rule of :class:`torch.optim.Muon` and :class:`torch.optim.Adam`, for any space.
 
-    With ``gamma^2`` the sum over all paths of the network, unrolled for ``steps`` steps and read at the last, of their
-    squared values, ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. The
-    step is invariant under rescaling. A weight that lies on no path (``kappa = 0``) stays.
+    Muon (momentum 0.95, Nesterov, five Newton-Schulz steps, step times ``sqrt(max(1, rows / columns))``) gets ``W^l``
+    and ``U^l`` of the hidden layers; Adam the readout, biases and parameters outside the graph. In weight space, call
+    it as ``muon(lr, adam_lr)(params, graph=graph)``. A parameter group may set ``lr``, ``adam_lr``, ``weight_decay`` of
+    its own; in ``param_groups`` it stands as two groups.
 
     Args:
-        params: parameters or groups; all weights of the graph must be among them.
-        graph: the network.
-        lr: learning rate, in units of (path value squared) per loss; positive.
-        steps: length of the sequences, T.
-        second_term: use ``kappa^(1) + kappa^(2)``, half the second derivative of ``gamma^2`` by ``w_i``.
+        lr: rate of Muon, the spectral norm of a step; positive.
+        adam_lr: rate of Adam; positive.
+        weight_decay: decoupled, in both.
+
+    Returns:
+        A rule for :class:`PathSpace` and :class:`GaugeFixed`.
 
     Raises:
-        ValueError: ``lr <= 0``, ``steps < 1``; in ``step``, a gradient that is not finite.
+        ValueError: a rate that is not positive.
 
-    Source: Neyshabur, Wu, Salakhutdinov, Srebro 2016, "Path-Normalized Optimization of Recurrent Neural Networks with
-    ReLU Activations", arXiv 1605.07154, sections 3 and 4.
+    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     Example:
         >>> from torch import nn
         >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
-        >>> optimizer = PathSGD([*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head), lr=0.1, steps=5)
-        >>> head(rnn(torch.randn(4, 5, 3))[0][:, -1]).sum().backward()
-        >>> optimizer.step()
+        >>> params, graph = [*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head)
+        >>> optimizer = PathSpace(params, graph, muon(lr=0.005, adam_lr=0.002))
+        >>> [(len(group["params"]), group["lr"]) for group in optimizer.param_groups]
+        [(2, 0.005), (4, 0.002)]
     """
+    for name, rate in (("lr", lr), ("adam_lr", adam_lr)):
+        if not rate > 0:
+            raise ValueError(f"{name} must be positive, got {float(rate)}")
+    return partial(_MuonAndAdam, muon_lr=lr, adam_lr=adam_lr, weight_decay=weight_decay)
 
-    def __init__(
-        self, params: Any, graph: ReductionGraph, lr: float | Tensor, steps: int, second_term: bool = False
-    ) -> None:
-        if steps < 1:
-            raise ValueError(f"steps must be at least 1, got {steps}")
-        super().__init__(params, graph, torch.optim.SGD, None, {"lr": lr})
-        self.steps = steps
-        self.second_term = second_term
 
-    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], None]:
-        first, second = path_norm.kappa(self._edges, self.steps, self.second_term)
-        slopes = []
-        for grad, one, two in zip(fill(grads, self._tensors), first, second, strict=True):
-            total = one + two
-            slopes.append(torch.where(total > 0, grad / total, 0.0).to(grad.dtype))
-        return slopes, None
+class _MuonAndAdam(Copyable):
+    """Two torch optimizers on the groups and the state of one; each group says whose it is."""
+
+    def __init__(self, params: Any, graph: ReductionGraph, muon_lr: float, adam_lr: float, weight_decay: float) -> None:
+        pairs, last = zip(graph.parameters(), graph.wiring(), strict=True), len(graph.widths) - 1
+        self._matrices = {id(tensor) for tensor, (tail, head) in pairs if tail != BIAS and head < last}
+        some = [torch.nn.Parameter(torch.empty(1, 1))]  # torch refuses to build an optimizer of nothing
+        self._rules: dict[str, torch.optim.Optimizer] = {
+            "muon": torch.optim.Muon(some, lr=muon_lr, weight_decay=weight_decay),
+            "adam": torch.optim.Adam(some, lr=adam_lr, weight_decay=weight_decay, decoupled_weight_decay=True),
+        }
+        super().__init__(params, {})
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Split a group by whose its parameters are."""
+        own = dict(param_group)
+        items, rates = own.pop("params"), {"muon": own.pop("lr", None), "adam": own.pop("adam_lr", None)}
+        named = [it if isinstance(it, tuple) else ("", it) for it in ([items] if isinstance(items, Tensor) else items)]
+        for name, rule in self._rules.items():
+            tensors = [tensor for _, tensor in named if (id(tensor) in self._matrices) == (name == "muon")]
+            if tensors:
+                rate = {} if rates[name] is None else {"lr": rates[name]}
+                super().add_param_group({**rule.defaults, **own, **rate, "params": tensors, "rule": name})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Let both take a step."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for name, rule in self._rules.items():
+            rule.state, rule.param_groups = self.state, [group for group in self.param_groups if group["rule"] == name]
+            rule.step()
+        return loss

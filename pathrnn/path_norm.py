@@ -3,81 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from pathrnn.gauge import balance_
-from pathrnn.graph import Edges, ReductionGraph, apply, factors, tensors_of
+from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, flatten, incoming
+from pathrnn.space import Space
 
 
-_WOLFE = "strong_wolfe"
+class PathSGD(Space):
+    r"""Path-SGD: steepest descent in the path norm, :math:`w_i \leftarrow w_i - \eta\, g_i / \kappa_i`.
 
-
-@torch.enable_grad()
-def kappa(edges: Sequence[Edges], steps: int, second_term: bool) -> tuple[list[Tensor], list[Tensor]]:
-    r"""Compute both terms of ``kappa = (1/2) d^2 gamma^2 / dw^2`` for every weight, float64.
-
-    ``gamma^2`` is the sum of squared path values of the network unrolled for ``steps`` steps, read at the last: its
-    output on inputs of one, with squared weights. By each squared weight it has the derivative ``kappa^(1)`` and, since
-    a weight stands at every step, twice the second derivative times the squared weight is ``kappa^(2)``.
+    With ``gamma^2`` the sum over all paths of the network, unrolled for ``steps`` steps and read at the last, of their
+    squared values, ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. The
+    step is invariant under rescaling. A weight that lies on no path (``kappa = 0``) stays.
 
     Args:
-        edges: weights, as layers of edges.
-        steps: number of time steps, T.
-        second_term: whether to compute ``kappa^(2)``; zeros if not.
+        params: as for :class:`pathrnn.PathSpace`.
+        graph: the network.
+        lr: learning rate, in units of (path value squared) per loss; positive.
+        steps: length of the sequences, T.
+        second_term: use ``kappa^(1) + kappa^(2)``, half the second derivative of ``gamma^2`` by ``w_i``.
 
-    Returns:
-        ``kappa^(1)`` and ``kappa^(2)``, one tensor per parameter.
+    Raises:
+        ValueError: ``lr <= 0``, ``steps < 1``; in ``step``, a gradient that is not finite.
 
-    Source: Neyshabur et al. 2016, arXiv 1605.07154, theorem 1; the algorithm for the second term is ours.
+    Source: Neyshabur, Wu, Salakhutdinov, Srebro 2016, "Path-Normalized Optimization of Recurrent Neural Networks with
+    ReLU Activations", arXiv 1605.07154, sections 3 and 4.
+
+    Example:
+        >>> from torch import nn
+        >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
+        >>> optimizer = PathSGD([*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head), lr=0.1, steps=5)
+        >>> head(rnn(torch.randn(4, 5, 3))[0][:, -1]).sum().backward()
+        >>> optimizer.step()
     """
-    squares = [layer.map(lambda tensor: tensor.detach().double().square().requires_grad_()) for layer in edges]
-    sequence = [torch.ones_like(squares[0].forward[..., 0, :])] * steps
-    states = []
-    for layer in squares[:-1]:
-        inputs, sequence = sequence, []
-        for step, each in enumerate(inputs):
-            state = apply(layer.forward, each) + sum(layer.biases)
-            if layer.recurrent is not None:
-                state = state + apply(layer.recurrent, sequence[-1] if step else torch.zeros_like(state))
-            sequence.append(state)
-        states.append(sequence)
-    output = (apply(squares[-1].forward, sequence[-1]) + sum(squares[-1].biases)).sum()
-    leaves = tensors_of(squares)
-    asked = [state for layer in states for state in layer] if second_term else []
-    gradients = torch.autograd.grad(output, [*leaves, *asked], materialize_grads=True)
-    first, second = list(gradients[: len(leaves)]), [torch.zeros_like(leaf) for leaf in leaves]
-    places = {id(leaf): place for place, leaf in enumerate(leaves)}
-    for number, layer in enumerate(squares[:-1] if second_term else []):
-        if layer.recurrent is not None:
-            start = len(leaves) + number * steps
-            reaching = [state.detach() for state in states[number]]
-            twice = _twice(layer.recurrent.detach(), reaching, gradients[start : start + steps])
-            second[places[id(layer.recurrent)]] = 4 * layer.recurrent.detach() * twice
-    return first, second
 
+    def __init__(
+        self, params: Any, graph: ReductionGraph, lr: float | Tensor, steps: int, second_term: bool = False
+    ) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        super().__init__(params, graph, torch.optim.SGD, None, {"lr": lr})
+        self.steps = steps
+        self.second_term = second_term
 
-def _twice(matrix: Tensor, reaching: Sequence[Tensor], leading: Sequence[Tensor]) -> Tensor:
-    """Sum over pairs of steps the squared mass of paths that use an edge at both, but for its own two weights."""
-    # An edge u -> v at step s and again gap steps later: into u before s, from v back to u in gap - 1 steps, on from v.
-    total, power = torch.zeros_like(matrix), torch.eye(matrix.shape[-1]).to(matrix)
-    for gap in range(1, len(reaching) - 1):
-        pairs = zip(reaching[: -1 - gap], leading[1 + gap :], strict=True)
-        total += sum(after.unsqueeze(-1) * before.unsqueeze(-2) for before, after in pairs) * power.mT
-        power = matrix @ power
-    return total
+    def _slopes(self, weights: Any, slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], None]:
+        terms = zip(*kappa(self.graph, self.steps, self.second_term), strict=True)
+        totals = [first + second for first, second in terms]
+        pairs = zip(slopes, totals, strict=True)
+        return [torch.where(total > 0, slope / total, 0.0).to(slope.dtype) for slope, total in pairs], None
 
 
 def path_condition_(graph: ReductionGraph, steps: int = 2) -> None:
     r"""Rescale the network, in place, to the path-conditioned gauge; its function does not change.
 
-    With ``d = diag(dPhi^T dPhi)`` for the lifting ``Phi`` of the weights to all path values, this is the rescaling that
-    brings ``d`` closest to a multiple of ones: the least :math:`m \log \sum_e d_e - \sum_e \log d_e`.
-
-    Args:
-        graph: the network.
-        steps: unroll the network for so many steps, so that the paths are finite in number.
+    With ``d = diag(dPhi^T dPhi)`` for the lifting ``Phi`` of the weights to the values of all paths of the network,
+    unrolled for so many steps, this is the rescaling that brings ``d`` closest to a multiple of ones: the least
+    :math:`m \log \sum_e d_e - \sum_e \log d_e`.
 
     Raises:
         ValueError: ``steps < 1``, or a unit without incoming or outgoing weight.
@@ -88,9 +74,7 @@ def path_condition_(graph: ReductionGraph, steps: int = 2) -> None:
     Example:
         >>> from torch import nn
         >>> rnn, head = nn.RNN(1, 1, nonlinearity="relu", bias=False), nn.Linear(1, 1, bias=False)
-        >>> with torch.no_grad():
-        ...     rnn.weight_ih_l0.fill_(8.0), head.weight.fill_(2.0)
-        (...)
+        >>> _ = nn.init.constant_(rnn.weight_ih_l0, 8.0), nn.init.constant_(head.weight, 2.0)
         >>> path_condition_(ReductionGraph(rnn, head))
         >>> rnn.weight_ih_l0.item(), head.weight.item()
         (4.0, 4.0)
@@ -98,22 +82,55 @@ def path_condition_(graph: ReductionGraph, steps: int = 2) -> None:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     balance_(graph)
-    edges = graph.edges()
-    first, second = kappa(edges, steps, second_term=True)
-    curvature = [one + two / 2 for one, two in zip(first, second, strict=True)]
-    logs = [torch.zeros_like(layer.forward[..., 0], dtype=torch.float64, requires_grad=True) for layer in edges[:-1]]
-    solver = torch.optim.LBFGS(logs, max_iter=1000, tolerance_grad=1e-13, tolerance_change=0, line_search_fn=_WOLFE)
+    wiring, terms = graph.wiring(), kappa(graph, steps, second_term=True)
+    d = [first + second / 2 for first, second in zip(*terms, strict=True)]
+    units = [incoming(d, wiring, layer) for layer in range(1, wiring[-1].head)]
+    logs = [torch.zeros_like(own, requires_grad=True) for own in units]  # of phi squared
+    solver = torch.optim.LBFGS(logs, 1, 1000, None, 1e-13, 0, line_search_fn="strong_wolfe")
 
     def misfit() -> Tensor:
-        """Mean over all weights, so that the tolerance has the same meaning for any network."""
-        scales = [log.exp() for log in logs]  # phi squared
-        change = factors(edges, scales, [1 / scale for scale in scales])
-        scaled = [own * by for own, by in zip(curvature, change, strict=True)]
-        spread = sum(by.expand_as(own).log().sum() for own, by in zip(curvature, change, strict=True))
-        loss = sum(own.sum() for own in scaled).log() - spread / sum(own.numel() for own in curvature)
+        """Divide by m, so that the tolerance has the same meaning for any network."""
         solver.zero_grad()
-        loss.backward()
+        by = factors(wiring, [log.exp() for log in logs], [(-log).exp() for log in logs])
+        wide = flatten([factor.expand_as(own) for factor, own in zip(by, d, strict=True)], graph.replicas)
+        loss = ((flatten(d, graph.replicas) * wide).sum(-1).log() - wide.log().mean(-1)).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    solver.step(misfit)
+    solver.step(misfit)  # type: ignore[no-untyped-call]
     graph.rescale_([(log.detach() / 2).exp() for log in logs])
+
+
+@torch.enable_grad()
+def kappa(graph: ReductionGraph, steps: int, second_term: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """Compute both terms of ``kappa`` (:class:`PathSGD`) for every weight, float64, one tensor per parameter."""
+    # gamma^2 is the output on inputs of one with squared weights. By each squared weight it has the derivative
+    # kappa^(1); since a weight stands at every step, twice the second derivative times the square is kappa^(2).
+    squares = [tensor.detach().double().square().requires_grad_() for tensor in graph.parameters()]
+    wiring = graph.wiring()
+    reach = {(0, t): torch.ones_like(squares[0][..., 0, :, None]) for t in range(steps)}  # [*R, n_l, 1]
+    for layer in range(1, wiring[-1].head + 1):
+        into = [(square, tail) for square, (tail, head) in zip(squares, wiring, strict=True) if head == layer]
+        for t in range(steps):
+            terms = [s.unsqueeze(-1) if tail == BIAS else s @ reach[tail, t] for s, tail in into if tail != layer]
+            terms += [s @ reach[tail, t - 1] for s, tail in into if tail == layer and t]
+            reach[layer, t] = torch.stack(terms).sum(0)
+    by = partial(torch.autograd.grad, reach[layer, steps - 1].sum(), retain_graph=True, materialize_grads=True)
+    second = [torch.zeros_like(square) for square in squares]
+    for place, (tail, head) in enumerate(wiring):
+        if second_term and tail == head:
+            states = [reach[head, t] for t in range(steps)]
+            second[place] = _twice(squares[place], states, by(states))
+    return list(by(squares)), second
+
+
+@torch.no_grad()
+def _twice(matrix: Tensor, reach: UnitValues, lead: Sequence[Tensor]) -> Tensor:
+    """Sum over pairs of steps the squared mass of paths that use an edge at both, four times, less one weight."""
+    # An edge u -> v at step s and again gap steps later: into u before s, from v back to u in gap - 1 steps, on from v.
+    total, power = torch.zeros_like(matrix), torch.eye(matrix.shape[-1]).to(matrix)
+    for gap in range(1, len(reach) - 1):
+        pairs = zip(reach[: -1 - gap], lead[1 + gap :], strict=True)
+        total += torch.stack([after @ before.mT for before, after in pairs]).sum(0) * power.mT
+        power = matrix @ power
+    return 4 * matrix * total

@@ -3,41 +3,38 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from pathrnn.coordinates import clip
-from pathrnn.graph import ReductionGraph, tensors_of
+from pathrnn.graph import ReductionGraph, flatten
+
+Rule = Callable[..., torch.optim.Optimizer]
 
 
-class Space(torch.optim.Optimizer):
-    """Run a rule on what a subclass makes of the weights of a graph and of their gradients.
+class Copyable(torch.optim.Optimizer):
+    """An optimizer that deepcopy and pickle take without the step that a scheduler has wrapped."""
 
-    ``param_groups``, ``state`` and ``defaults`` are the rule's own, so schedulers see what they expect. Parameters
-    outside the graph get the rule as it is.
-    """
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what a scheduler has put on the instance."""
+        return {key: value for key, value in self.__dict__.items() if key != "step"}
+
+
+class Space(Copyable):
+    """Run a rule, whose groups and state these are, on what a subclass makes of weights of a graph and gradients."""
 
     def __init__(
-        self,
-        params: Any,
-        graph: ReductionGraph,
-        rule: Callable[..., torch.optim.Optimizer],
-        max_path_norm: float | None,
-        rule_kwargs: dict[str, Any],
+        self, params: Any, graph: ReductionGraph, rule: Rule, max_path_norm: float | None, rule_kwargs: dict[str, Any]
     ) -> None:
         if not isinstance(graph, ReductionGraph):
             raise TypeError(f"graph must be a ReductionGraph, got {type(graph).__name__}")
         if max_path_norm is not None and not max_path_norm > 0:
             raise ValueError(f"max_path_norm must be positive or None, got {max_path_norm}")
         _require_positive_rate(rule_kwargs)
-        self.graph = graph
-        self.max_path_norm = max_path_norm
-        self._edges = graph.edges()  # the Parameters, as every torch optimizer holds them; values are read at each step
-        self._tensors = tensors_of(self._edges)
+        self.graph, self.max_path_norm = graph, max_path_norm
+        self._tensors, self._wiring = graph.parameters(), graph.wiring()  # Parameters, as every torch optimizer holds
         self.rule = build_rule(rule, params, graph, **rule_kwargs)
         super().__init__(self.rule.param_groups, self.rule.defaults)
         self._share()
@@ -56,40 +53,43 @@ class Space(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step. Reads ``.grad``, writes parameters and state, nothing else.
-
-        Args:
-            closure: evaluates the model and returns the loss.
-
-        Returns:
-            What the closure returned, or None.
-
-        Raises:
-            ValueError: a gradient is not finite, or a weight that coordinates are divided by has become zero; no weight
-                has been changed.
-        """
+        """Take a step, writing parameters and state alone, and return what the closure returned; refused, change none."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         grads = [tensor.grad for tensor in self._tensors]
-        if all(grad is None for grad in grads):
+        if any(grad is not None for grad in grads):
+            self._step_inside(grads)
+        else:
             self._rule_step()
-            return loss
-        slopes, at = self._slopes(grads)
-        slopes = self._bounded(slopes)
-        self._enter(at)
-        moved = [(tensor, grad, slope) for tensor, grad, slope in zip(self._tensors, grads, slopes, strict=True)]
-        moved = [each for each in moved if each[1] is not None]
+        return loss
+
+    def _step_inside(self, grads: list[Tensor | None]) -> None:
+        whole = all(grad is not None for grad in grads)
+        weights: Sequence[Tensor] = self._tensors
+        slopes = [torch.zeros_like(w) if grad is None else grad for grad, w in zip(grads, weights, strict=True)]
+        scale = self._scale()
+        if scale is not None:
+            weights, slopes = torch._foreach_mul(self._tensors, scale), list(torch._foreach_div(slopes, scale))
+        slopes, at = self._slopes(weights, slopes, whole)
+        slopes = self._clipped(slopes)
+        still = [(tensor, tensor.clone()) for tensor, grad in zip(self._tensors, grads, strict=True) if grad is None]
         try:
-            for tensor, _, slope in moved:
-                tensor.grad = slope
+            if scale is not None:
+                torch._foreach_mul_(self._tensors, scale)
+            self._enter(at)
+            for tensor, grad, slope in zip(self._tensors, grads, slopes, strict=True):
+                tensor.grad = None if grad is None else slope
             self._rule_step()
         finally:
-            for tensor, grad, _ in moved:
+            for tensor, grad in zip(self._tensors, grads, strict=True):
                 tensor.grad = grad
-            self._leave(at)
-        return loss
+            self._leave(at, whole)
+            if still and scale is not None:
+                torch._foreach_div_(self._tensors, scale)
+            for tensor, before in still:
+                tensor.copy_(before)
 
     def state_dict(self) -> dict[str, Any]:
         """Return groups, the rule's state, and the constants of the space."""
@@ -104,10 +104,6 @@ class Space(torch.optim.Optimizer):
         self._share()
         self._load_constants(space)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Give deepcopy and pickle everything but the step that a scheduler has wrapped."""
-        return {key: value for key, value in self.__dict__.items() if key != "step"}
-
     def _rule_step(self) -> None:
         step = type(self.rule).step
         getattr(step, "__wrapped__", step)(self.rule)  # without torch's profiling of a step, which our own has already
@@ -115,33 +111,38 @@ class Space(torch.optim.Optimizer):
     def _share(self) -> None:
         self.param_groups, self.state, self.defaults = self.rule.param_groups, self.rule.state, self.rule.defaults
 
-    def _bounded(self, slopes: list[Tensor]) -> list[Tensor]:
-        """Clip; refuse what is not finite."""
-        largest, replicas = self.max_path_norm or math.inf, self._tensors[0].dim() - 2
-        bounded = clip(slopes, replicas, largest)
-        if bounded is None:
-            self._require_finite(slopes)  # where all entries are finite, only their norm has overflown
-            wide = clip([slope.double() for slope in slopes], replicas, largest) or slopes
-            bounded = [slope.to(self._tensors[0].dtype) for slope in wide]
-        return bounded
+    def _clipped(self, slopes: list[Tensor]) -> list[Tensor]:
+        """Bound the Euclidean norm over all entries of all slopes, per replica; refuse what is not finite."""
+        replicas = self._tensors[0].dim() - 2
+        norm = _norm(slopes, replicas)
+        if not bool(torch.isfinite(norm).all()):
+            norm = _norm(slopes, replicas, torch.float64)  # where only a sum of squares has overflown
+            if not bool(torch.isfinite(norm).all()):
+                self._refuse(slopes)
+        if self.max_path_norm is None or bool((norm <= self.max_path_norm).all()):
+            return slopes
+        factor = (self.max_path_norm / norm).clamp(max=1.0).to(slopes[0].dtype)
+        return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)) for slope in slopes]
 
-    def _require_finite(self, slopes: list[Tensor]) -> None:
+    def _refuse(self, slopes: list[Tensor]) -> None:
         for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
             if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
                 value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
                 raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
-        if not all(bool(torch.isfinite(slope).all()) for slope in slopes):
-            raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
+        raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
 
-    def _slopes(self, grads: list[Tensor | None]) -> tuple[list[Tensor], Any]:
-        """Return what the rule shall see as gradients, one tensor per parameter, and what the other hooks need."""
-        raise NotImplementedError
+    def _scale(self) -> list[Tensor] | None:
+        """Return factors that bring the weights to the gauge in which the rule works; None where they are."""
+
+    def _slopes(self, weights: Sequence[Tensor], slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], Any]:
+        """Return what the rule shall see as gradients, and what :meth:`_enter` and :meth:`_leave` need."""
+        return slopes, None
 
     def _enter(self, at: Any) -> None:
-        """Turn weights, in place, into what the rule shall see."""
+        """Turn weights in the gauge, in place, into what the rule shall see."""
 
-    def _leave(self, at: Any) -> None:
-        """Turn them back into weights, in place."""
+    def _leave(self, at: Any, whole: bool) -> None:
+        """Turn them back into weights, in place; ``whole`` if none was without gradient."""
 
     def _constants(self) -> dict[str, Any]:
         return {}
@@ -150,17 +151,16 @@ class Space(torch.optim.Optimizer):
         """Take over what :meth:`_constants` gave."""
 
 
-def build_rule(
-    rule: Callable[..., torch.optim.Optimizer], params: Any, graph: ReductionGraph, **settings: Any
-) -> torch.optim.Optimizer:
+def build_rule(rule: Rule, params: Any, graph: ReductionGraph, **settings: Any) -> torch.optim.Optimizer:
     """Build a rule in weight space; one that has a parameter ``graph`` (:func:`pathrnn.muon`) is given the graph."""
     wanted = {"graph": graph} if "graph" in inspect.signature(rule).parameters else {}
     return rule(params, **wanted, **settings)
 
 
-def fill(grads: list[Tensor | None], like: list[Tensor]) -> list[Tensor]:
-    """Put zeros in the place of gradients that are missing."""
-    return [torch.zeros_like(t) if grad is None else grad for grad, t in zip(grads, like, strict=True)]
+def _norm(slopes: list[Tensor], replicas: int, dtype: torch.dtype | None = None) -> Tensor:
+    parts = flatten(slopes, replicas) if replicas else torch.stack(torch._foreach_norm(slopes, 2, dtype))
+    norm: Tensor = torch.linalg.vector_norm(parts, dim=-1, dtype=dtype)
+    return norm
 
 
 def _require_positive_rate(settings: dict[str, Any]) -> None:

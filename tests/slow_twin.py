@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pathrnn.graph import Edges
+from pathrnn.graph import ReductionGraph
 
 
 @dataclass(frozen=True)
@@ -25,39 +25,31 @@ class Edge:
     forward: bool
 
 
-def list_edges(layers: list[Edges]) -> list[Edge]:
-    """Number all edges in the order of the package: forward, recurrent, biases, layer by layer, row by row."""
+def list_edges(graph: ReductionGraph) -> list[Edge]:
+    """Number all edges in the order of the package: parameter by parameter, row by row."""
     edges: list[Edge] = []
-    for index, layer in enumerate(layers, start=1):
-        rows, columns = layer.forward.shape
-        for v in range(rows):
-            for u in range(columns):
-                edges.append(Edge(len(edges), (index - 1, u), (index, v), True))
-        if layer.recurrent is not None:
-            for v in range(rows):
-                for u in range(rows):
-                    edges.append(Edge(len(edges), (index, u), (index, v), False))
-        for _ in layer.biases:
-            for v in range(rows):
-                edges.append(Edge(len(edges), (-1, 0), (index, v), False))
+    for tensor, (tail, head) in zip(graph.parameters(), graph.wiring(), strict=True):
+        for v in range(len(tensor)):
+            for u in range(tensor.shape[1] if tensor.dim() == 2 else 1):
+                edges.append(Edge(len(edges), (tail, u), (head, v), 0 <= tail < head))
     return edges
 
 
-def flat(layers: list[Edges], gradients: bool = False) -> Tensor:
-    parts = [tensor.grad if gradients else tensor.detach() for layer in layers for tensor in layer.tensors()]
+def flat(graph: ReductionGraph, gradients: bool = False) -> Tensor:
+    parts = [tensor.grad if gradients else tensor.detach() for tensor in graph.parameters()]
     return torch.cat([part.flatten() for part in parts]).clone()
 
 
 class SlowBasis:
     """Basis paths as lists of edge numbers."""
 
-    def __init__(self, layers: list[Edges], kind: str) -> None:
-        self.edges = list_edges(layers)
-        self.depth = len(layers)
-        self.widths = [layers[0].forward.shape[1], *(layer.forward.shape[0] for layer in layers)]
+    def __init__(self, graph: ReductionGraph, kind: str) -> None:
+        self.edges = list_edges(graph)
+        self.widths = graph.widths
+        self.depth = len(self.widths) - 1
         self.units = [(layer, v) for layer in range(1, self.depth) for v in range(self.widths[layer])]
         self.between = {(e.tail, e.head): e.number for e in self.edges if e.forward}
-        weights = flat(layers)
+        weights = flat(graph)
         if kind == "magnitude":
             weights = self.balance(weights)
         self.into: dict[tuple[int, int], int] = {}
@@ -154,9 +146,8 @@ class SlowRule:
     state: dict[str, Tensor] = field(default_factory=dict, init=False)
 
     def clip(self, slope: Tensor) -> Tensor:
-        return (
-            slope if self.max_path_norm is None else slope * min(1.0, self.max_path_norm / (slope.norm().item() + 1e-6))
-        )
+        size = slope.norm().item()
+        return slope if self.max_path_norm is None or size <= self.max_path_norm else slope * self.max_path_norm / size
 
     def start(self, size: int) -> None:
         names = {"momentum": ["momentum_buffer"], "adam": ["exp_avg", "exp_avg_sq"]}
@@ -177,7 +168,14 @@ class SlowRule:
 
 @dataclass
 class SlowGaugeFixed(SlowRule):
-    """The balanced gauge, restored by one sweep over all units at once after each step."""
+    """The balanced gauge, restored by one sweep over all units at once after every few steps."""
+
+    every: int
+
+    def energy(self, unit: tuple[int, int], side: str, inside: bool) -> float:
+        """Sum the squares of edges that end at, or leave, a unit: those inside its layer or the others."""
+        edges = [e for e in self.basis.edges if getattr(e, side) == unit and (e.head[0] == e.tail[0]) == inside]
+        return sum(self.weights[e.number].item() ** 2 for e in edges)
 
     def __post_init__(self) -> None:
         self.start(len(self.weights))
@@ -188,11 +186,17 @@ class SlowGaugeFixed(SlowRule):
         if not self.count:
             gradient, self.weights = gradient / self.factors, self.balanced
         self.weights = self.weights + self.change(self.clip(gradient))
+        if (self.count - 1) % self.every:
+            return
         phi = {}
-        for unit in self.basis.units:
-            into = sum(self.weights[e.number].item() ** 2 for e in self.basis.edges if e.head == unit)
-            out = sum(self.weights[e.number].item() ** 2 for e in self.basis.edges if e.tail == unit)
-            phi[unit] = (out / into) ** 0.125
+        for layer in range(1, self.basis.depth):
+            units = [unit for unit in self.basis.units if unit[0] == layer]
+            into, out = ({unit: self.energy(unit, side, inside=False) for unit in units} for side in ("head", "tail"))
+            common = math.sqrt(sum(out.values()) / sum(into.values()))
+            for unit in units:
+                incoming = into[unit] * common + self.energy(unit, "head", inside=True)
+                outgoing = out[unit] / common + self.energy(unit, "tail", inside=True)
+                phi[unit] = common**0.5 * (outgoing / incoming) ** 0.125
         factors = self.basis.factors(phi)
         self.weights = self.weights * factors
         degrees = {"momentum_buffer": 1, "exp_avg": 1, "exp_avg_sq": 2}
@@ -211,7 +215,8 @@ class SlowPathSpace(SlowRule):
         self.start(len(self.basis.owners))
         self.scales = torch.ones(len(self.basis.owners), dtype=torch.float64)
         start = self.basis.balance(self.weights)
-        self.out_units = {unit: abs(start[edge].item()) for unit, edge in self.basis.out.items()}
+        raw = self.coordinates == "raw"
+        self.out_units = {unit: 1.0 if raw else abs(start[edge].item()) for unit, edge in self.basis.out.items()}
         if self.coordinates == "normalised":
             for place, (owner, path) in enumerate(zip(self.basis.owners, self.basis.paths, strict=True)):
                 others = list(path)
@@ -219,20 +224,28 @@ class SlowPathSpace(SlowRule):
                     others.remove(owner)
                 self.scales[place] = abs(math.prod(start[e].item() for e in others))
 
-    def step_relative(self, gradient: Tensor) -> None:
-        """Go, unit by unit, to the gauge in which every out-skeleton weight has its size of the balanced gauge."""
+    def signs(self) -> Tensor:
+        """Sign of each path value over that of the coordinate: that of the skeleton edges that it shares."""
+        values = self.basis.values(self.weights)
+        if self.coordinates == "relative":
+            return torch.ones_like(values)
+        skeleton = torch.tensor([owner in self.basis.into.values() for owner in self.basis.owners])
+        return torch.where(skeleton, values, values * self.weights[self.basis.owners]).sign()
+
+    def gauge(self) -> Tensor:
+        """Factors, unit by unit, to the gauge in which every out-skeleton weight has the size it shall keep."""
         phi: dict[tuple[int, int], float] = {}
         for unit in reversed(self.basis.units):
             edge = self.basis.out[unit]
             size = abs(self.weights[edge].item()) / self.out_units[unit]
             phi[unit] = size * phi.get(self.basis.edges[edge].head, 1.0)
-        factors = self.basis.factors(phi)
-        self.weights = self.weights * factors
-        self.weights[self.basis.owners] += self.change(self.clip((gradient / factors)[self.basis.owners]))
+        return self.basis.factors(phi)
 
     def step(self, gradient: Tensor) -> None:
+        factors = self.gauge()
+        self.weights, gradient = self.weights * factors, gradient / factors
         if self.coordinates == "relative":
-            self.step_relative(gradient)
+            self.weights[self.basis.owners] += self.change(self.clip(gradient[self.basis.owners]))
             return
         values = self.basis.values(self.weights)
         slope = self.clip(self.basis.gradients(self.weights, gradient) * self.scales)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import pathrnn
-from pathrnn import skeleton as skeletons
-from tests.networks import WIDTHS, Case, case, cases
+from bench.networks import Case, case
+from pathrnn import basis as skeletons
+from tests.cases import WIDTHS, cases
 from tests.slow_twin import SlowBasis, flat, list_edges
 
 kinds = st.sampled_from(["index", "magnitude"])
@@ -39,7 +40,7 @@ def rank_modulo_prime(matrix: Tensor) -> int:
 
 def random_walk(case_: Case, draw: random.Random) -> Tensor:
     """How often a random walk from an input or the bias node to an output uses each edge."""
-    edges = list_edges(case_.graph.edges())
+    edges = list_edges(case_.graph)
     leaving: dict[tuple[int, int], list] = {}
     for edge in edges:
         leaving.setdefault(edge.tail, []).append(edge)
@@ -57,7 +58,7 @@ def random_walk(case_: Case, draw: random.Random) -> Tensor:
 @pytest.mark.parametrize("kind", ["index", "magnitude"])
 def test_incidence_is_that_of_the_slow_twin_and_has_full_rank(widths: tuple[int, ...], bias: bool, kind: str) -> None:
     graph = case(widths, bias, seed=1).graph
-    basis, twin = pathrnn.BasisPaths(graph, kind), SlowBasis(graph.edges(), kind)
+    basis, twin = pathrnn.BasisPaths(graph, kind), SlowBasis(graph, kind)
     incidence = basis.incidence().to_dense()
     expected = torch.zeros(len(twin.paths), graph.num_weights, dtype=torch.int64)
     for row, path in enumerate(twin.paths):
@@ -79,8 +80,7 @@ def test_every_walk_is_an_integer_combination_of_basis_paths(widths: tuple[int, 
             for before, own, after in zip(widths[:-2], widths[1:-1], widths[2:], strict=True)
         ]
         sides = [[torch.tensor(side) for side in layer] for layer in zip(*choice, strict=True)]
-        basis.coordinates.skeleton = skeletons.from_choice(drawn.graph.edges(), *sides)
-        basis._owns = basis._owners()
+        basis.skeleton = skeletons.from_choice(drawn.graph.wiring(), *sides)
     incidence = basis.incidence().to_dense()
     assert rank_modulo_prime(incidence) == basis.count
     for _ in range(20):
@@ -91,10 +91,10 @@ def test_every_walk_is_an_integer_combination_of_basis_paths(widths: tuple[int, 
 
 @given(cases, kinds)
 def test_values_are_products_along_paths_and_invariant(drawn: Case, kind: str) -> None:
-    twin = SlowBasis(drawn.graph.edges(), kind)
+    twin = SlowBasis(drawn.graph, kind)
     basis = pathrnn.BasisPaths(drawn.graph, kind)
     before = basis.values()
-    torch.testing.assert_close(before, twin.values(flat(drawn.graph.edges())), rtol=1e-12, atol=0)
+    torch.testing.assert_close(before, twin.values(flat(drawn.graph)), rtol=1e-12, atol=0)
     drawn.graph.rescale_(drawn.scales)
     torch.testing.assert_close(basis.values(), before, rtol=1e-10, atol=0)
     torch.testing.assert_close(pathrnn.BasisPaths(drawn.graph, kind).values(), before, rtol=1e-10, atol=0)
@@ -103,9 +103,8 @@ def test_values_are_products_along_paths_and_invariant(drawn: Case, kind: str) -
 @given(cases, kinds)
 def test_gradients_solve_the_inverse_chain_rule(drawn: Case, kind: str) -> None:
     drawn.backward()
-    edges = drawn.graph.edges()
-    jacobian = torch.autograd.functional.jacobian(SlowBasis(edges, kind).values, flat(edges))
-    gamma, gradient = pathrnn.BasisPaths(drawn.graph, kind).gradients(), flat(edges, gradients=True)
+    jacobian = torch.autograd.functional.jacobian(SlowBasis(drawn.graph, kind).values, flat(drawn.graph))
+    gamma, gradient = pathrnn.BasisPaths(drawn.graph, kind).gradients(), flat(drawn.graph, gradients=True)
     torch.testing.assert_close(jacobian.T @ gamma, gradient, rtol=1e-10, atol=1e-10 * float(gradient.abs().max()))
 
 
@@ -128,7 +127,7 @@ def test_weight_allocation_inverts_values(drawn: Case, kind: str, seed: int) -> 
     torch.testing.assert_close(drawn.graph.weights(), before, rtol=1e-12, atol=0)
     noise = torch.randn(basis.count, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     target = basis.values() * torch.exp(noise) * noise.sign()
-    expected = SlowBasis(drawn.graph.edges(), kind).allocate(before, target)
+    expected = SlowBasis(drawn.graph, kind).allocate(before, target)
     basis.assign_(target)
     torch.testing.assert_close(basis.values(), target, rtol=1e-11, atol=0)
     torch.testing.assert_close(drawn.graph.weights(), expected, rtol=1e-11, atol=0)
@@ -139,10 +138,10 @@ def test_ties_are_broken_alike_after_rescaling() -> None:
     with torch.no_grad():
         for parameter in graph.parameters():
             parameter.fill_(0.5)
-    before = pathrnn.BasisPaths(graph, "magnitude").coordinates.skeleton
+    before = pathrnn.BasisPaths(graph, "magnitude").skeleton
     graph.rescale_([torch.tensor([0.3, 7.0, 1.1, 0.01], dtype=torch.float64)] * 2)
-    after = pathrnn.BasisPaths(graph, "magnitude").coordinates.skeleton
-    for old, new in zip((*before.source, *before.target), (*after.source, *after.target), strict=True):
+    after = pathrnn.BasisPaths(graph, "magnitude").skeleton
+    for old, new in zip((*before.ins.units, *before.outs.units), (*after.ins.units, *after.outs.units), strict=True):
         assert torch.equal(old, new)
 
 
@@ -163,7 +162,7 @@ def test_bad_input_is_refused_and_changes_nothing() -> None:
     with pytest.raises(ValueError, match=refused("values must be finite, got nan")):
         basis.assign_(values * torch.nan)
     with pytest.raises(
-        ValueError, match=refused("values of skeleton paths must be nonzero, got 0.0 for a path into hidden layer 1")
+        ValueError, match=refused("values of skeleton paths must be nonzero, got 0.0 for one into hidden layer 1")
     ):
         basis.assign_(values * 0)
     assert torch.equal(graph.weights(), before)

@@ -10,20 +10,20 @@ from hypothesis import given
 from torch import nn
 
 import pathrnn
-from tests.networks import Case, case, cases, forward
+from bench.networks import Case, case, forward
+from tests.cases import cases
 from tests.slow_twin import SlowBasis, flat
 
 
 @given(cases)
 def test_balancing_agrees_with_unit_by_unit_updates_from_any_representative(drawn: Case) -> None:
-    edges = drawn.graph.edges()
-    outputs = forward(edges, drawn.inputs).detach()
-    expected = SlowBasis(edges, "index").balance(flat(edges))
+    outputs = forward(drawn.graph, drawn.inputs).detach()
+    expected = SlowBasis(drawn.graph, "index").balance(flat(drawn.graph))
     drawn.graph.rescale_(drawn.scales)
     pathrnn.balance_(drawn.graph)
     torch.testing.assert_close(drawn.graph.weights(), expected, rtol=1e-10, atol=1e-13)
     torch.testing.assert_close(
-        forward(edges, drawn.inputs), outputs, rtol=1e-10, atol=1e-10 * float(outputs.abs().max())
+        forward(drawn.graph, drawn.inputs), outputs, rtol=1e-10, atol=1e-10 * float(outputs.abs().max())
     )
 
 
@@ -38,13 +38,13 @@ def test_extreme_rescaling_is_undone() -> None:
 
 def test_a_strong_cycle_cannot_make_it_oscillate() -> None:
     graph = case((1, 2, 1), bias=False, seed=0).graph
-    hidden, head = graph.edges()
+    into, recurrent, out = graph.parameters()
     with torch.no_grad():
-        hidden.recurrent.copy_(torch.tensor([[0.0, 1e4], [1e2, 0.0]]))
+        recurrent.copy_(torch.tensor([[0.0, 1e4], [1e2, 0.0]]))
     pathrnn.balance_(graph)
-    squares = (hidden.recurrent.detach() * (1 - torch.eye(2))).square()
-    incoming = hidden.forward.square().sum(1) + squares.sum(1)
-    outgoing = head.forward.square().sum(0) + squares.sum(0)
+    squares = (recurrent.detach() * (1 - torch.eye(2))).square()
+    incoming = into.square().sum(1) + squares.sum(1)
+    outgoing = out.square().sum(0) + squares.sum(0)
     torch.testing.assert_close(incoming, outgoing, rtol=1e-12, atol=0)
     assert float(squares[0, 1] * squares[1, 0]) == pytest.approx(1e12, rel=1e-12)
 
@@ -56,8 +56,8 @@ def test_a_unit_without_weights_is_named(side: str, name: str) -> None:
         rnn.weight_hh_l0.zero_()
         (rnn.weight_ih_l0[2] if side == "incoming" else head.weight[:, 2]).zero_()
     message = (
-        f"unit 2 in hidden layer 1 must have nonzero, finite {side} weights (self-loops apart), "
-        "got a sum of squares of 0.0"
+        f"the sum of squared {side} weights (self-loops apart) of unit 2 in hidden layer 1 must be nonzero and finite, "
+        "got 0.0; start from another init, or call pathrnn.init.skeleton_ones_"
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         pathrnn.balance_(pathrnn.ReductionGraph(rnn, head))

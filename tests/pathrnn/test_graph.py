@@ -10,7 +10,8 @@ from hypothesis import given
 from torch import nn
 
 import pathrnn
-from tests.networks import Case, case, cases, forward
+from bench.networks import Case, case, forward
+from tests.cases import cases
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])
@@ -45,16 +46,14 @@ def test_the_forward_pass_of_the_tests_is_that_of_torch() -> None:
     torch.set_default_dtype(torch.float64)
     rnn, head = nn.RNN(3, 7, 2, nonlinearity="relu"), nn.Linear(7, 2)
     x = torch.randn(4, 6, 3)
-    torch.testing.assert_close(
-        forward(pathrnn.ReductionGraph(rnn, head).edges(), x), head(rnn(x)[0]), rtol=1e-12, atol=1e-14
-    )
+    torch.testing.assert_close(forward(pathrnn.ReductionGraph(rnn, head), x), head(rnn(x)[0]), rtol=1e-12, atol=1e-14)
 
 
 @given(cases)
 def test_function_is_unchanged_by_rescaling(drawn: Case) -> None:
-    before = forward(drawn.graph.edges(), drawn.inputs).detach()
+    before = forward(drawn.graph, drawn.inputs).detach()
     drawn.graph.rescale_(drawn.scales)
-    after = forward(drawn.graph.edges(), drawn.inputs)
+    after = forward(drawn.graph, drawn.inputs)
     torch.testing.assert_close(after, before, rtol=1e-10, atol=1e-10 * float(before.abs().max()))
 
 
@@ -104,15 +103,14 @@ def refused(message: str) -> str:
             nn.RNN(3, 5, nonlinearity="relu"),
             nn.Linear(4, 2),
             ValueError,
-            "head.in_features must equal rnn.hidden_size, got 4 and 5: "
-            "give the Linear that reads the last layer of this RNN",
+            "head.weight must have shape (2, 5), got (2, 4)",
         ),
         (
             nn.RNN(3, 5, nonlinearity="relu"),
             nn.Linear(5, 2).double(),
             TypeError,
-            "rnn.weight_ih_l0 must be of one real floating-point type with head.weight (torch.float64), "
-            "got torch.float32",
+            "head.weight must be of one real floating-point type with rnn.weight_ih_l0 (torch.float32), "
+            "got torch.float64",
         ),
     ],
 )

@@ -17,11 +17,10 @@ def test_public_names() -> None:
 @pytest.mark.parametrize("kind", ["index", "magnitude"])
 def test_skeleton_ones_makes_every_skeleton_path_one(kind: str) -> None:
     graph = pathrnn.ReductionGraph(nn.RNN(3, 6, 3, nonlinearity="relu"), nn.Linear(6, 4))
-    chosen = pathrnn.skeleton.choose(graph.edges(), kind)
+    chosen = pathrnn.basis.choose(graph, kind)
     pathrnn.init.skeleton_ones_(graph, kind)
-    for read in (pathrnn.skeleton.read_in, pathrnn.skeleton.read_out):
-        side = read(graph.parameters(), chosen)
-        assert all(torch.equal(weight, torch.ones(6)) for weight in side)
+    for side in (chosen.ins, chosen.outs):
+        assert all(torch.equal(weight, torch.ones(6)) for weight in pathrnn.basis.read(graph.parameters(), side))
 
 
 def test_identity_keeps_the_other_weights() -> None:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import pathrnn
+from bench.networks import AnyWidths, Case, case, forward
 from pathrnn.path_norm import kappa
-from tests.networks import AnyWidths, Case, case, cases, forward
+from tests.cases import cases
 from tests.slow_twin import flat, list_edges
 
 tiny = st.builds(
@@ -26,7 +27,7 @@ tiny = st.builds(
 
 def unrolled_paths(graph: AnyWidths, steps: int) -> list[Counter[int]]:
     """Every path of the unrolled network, from an input or the bias node at any step to an output at the last."""
-    edges = list_edges(graph.edges())
+    edges = list_edges(graph)
     depth = max(edge.head[0] for edge in edges)
     found: list[Counter[int]] = []
 
@@ -57,8 +58,8 @@ def squared_norm(weights: Tensor, paths: list[Counter[int]]) -> Tensor:
 @given(tiny, st.integers(1, 4))
 @settings(max_examples=15)
 def test_kappa_is_half_the_second_derivative_of_the_squared_path_norm(drawn: Case, steps: int) -> None:
-    weights, paths = flat(drawn.graph.edges()), unrolled_paths(drawn.graph, steps)
-    first, second = (torch.cat([part.flatten() for part in term]) for term in kappa(drawn.graph.edges(), steps, True))
+    weights, paths = flat(drawn.graph), unrolled_paths(drawn.graph, steps)
+    first, second = (torch.cat([part.flatten() for part in term]) for term in kappa(drawn.graph, steps, True))
     hessian = torch.autograd.functional.hessian(lambda w: squared_norm(w, paths), weights)
     torch.testing.assert_close(first + second, hessian.diagonal() / 2, rtol=1e-9, atol=1e-12)
     once = torch.zeros_like(weights)
@@ -67,7 +68,7 @@ def test_kappa_is_half_the_second_derivative_of_the_squared_path_norm(drawn: Cas
         for e, n in path.items():
             once[e] += n * size / weights[e].item() ** 2
     torch.testing.assert_close(first, once, rtol=1e-9, atol=1e-12)
-    assert not any(part.any() for part in kappa(drawn.graph.edges(), steps, False)[1])
+    assert not any(part.any() for part in kappa(drawn.graph, steps, False)[1])
 
 
 @given(cases, st.booleans())
@@ -79,7 +80,7 @@ def test_path_sgd_divides_gradients_by_kappa_and_is_unmoved_by_rescaling(drawn: 
     for graph in (drawn.graph, moved):
         drawn.backward(graph)
         before, gradient = graph.weights(), graph.gradients()
-        curvature = [sum(terms) for terms in zip(*kappa(graph.edges(), 4, second_term), strict=True)]
+        curvature = [sum(terms) for terms in zip(*kappa(graph, 4, second_term), strict=True)]
         optimizer = pathrnn.PathSGD(graph.parameters(), graph, lr=1e-3, steps=4, second_term=second_term)
         optimizer.step()
         expected = before - 1e-3 * gradient / torch.cat([part.flatten() for part in curvature])
@@ -87,13 +88,13 @@ def test_path_sgd_divides_gradients_by_kappa_and_is_unmoved_by_rescaling(drawn: 
         for _ in range(100):
             drawn.backward(graph)
             optimizer.step()
-        outputs.append(forward(graph.edges(), drawn.inputs).detach())
+        outputs.append(forward(graph, drawn.inputs).detach())
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-6, atol=1e-6)
 
 
 def conditioned(weights: Tensor, graph: AnyWidths, steps: int) -> Tensor:
     """Condition unit by unit, with the positive root of the quadratic, until nothing changes."""
-    paths, edges = unrolled_paths(graph, steps), list_edges(graph.edges())
+    paths, edges = unrolled_paths(graph, steps), list_edges(graph)
     units = sorted({edge.tail for edge in edges if edge.tail[0] > 0})
     weights = weights.clone()
     for _ in range(2000):
@@ -122,12 +123,12 @@ def conditioned(weights: Tensor, graph: AnyWidths, steps: int) -> Tensor:
 @given(tiny, st.integers(2, 3))
 @settings(max_examples=10)
 def test_path_conditioning_agrees_with_unit_by_unit_updates_from_any_representative(drawn: Case, steps: int) -> None:
-    outputs = forward(drawn.graph.edges(), drawn.inputs).detach()
+    outputs = forward(drawn.graph, drawn.inputs).detach()
     expected = conditioned(drawn.graph.weights(), drawn.graph, steps)
     drawn.graph.rescale_(drawn.scales)
     pathrnn.path_condition_(drawn.graph, steps)
     torch.testing.assert_close(drawn.graph.weights(), expected, rtol=1e-5, atol=1e-9)
-    after = forward(drawn.graph.edges(), drawn.inputs).detach()
+    after = forward(drawn.graph, drawn.inputs).detach()
     torch.testing.assert_close(after, outputs, rtol=1e-10, atol=1e-10 * float(outputs.abs().max()))
 
 
