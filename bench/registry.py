@@ -12,13 +12,14 @@ TASKS = {
 }
 SPACES = {
     "gauge": "bench.train:gauge_optimizer",
+    "gauge_unclipped": "bench.train:gauge_unclipped_optimizer",
     "path": "bench.train:path_optimizer",
+    "path_frozen": "bench.train:path_frozen_optimizer",
     "path_index": "bench.train:path_index_optimizer",
     "path_normalised": "bench.train:path_normalised_optimizer",
     "path_raw": "bench.train:path_raw_optimizer",
-    "path_unguarded": "bench.train:path_unguarded_optimizer",
-    "gauge_unclipped": "bench.train:gauge_unclipped_optimizer",
     "path_unclipped": "bench.train:path_unclipped_optimizer",
+    "path_unguarded": "bench.train:path_unguarded_optimizer",
     "weight": "bench.train:weight_optimizer",
 }
 OPTIMIZERS = {

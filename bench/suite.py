@@ -24,7 +24,7 @@ from pydantic import model_validator as validator
 from bench import registry
 from bench.errors import InputError
 
-RECORD_VERSION = 2
+RECORD_VERSION = 3
 """Format and numerics of a record. Part of every run's address: raise it when old records must not be reused."""
 
 

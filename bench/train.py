@@ -92,6 +92,11 @@ def path_unguarded_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None,
     return path_normalised_optimizer(model, rule, max_norm, max_step_ratio=None, **options)
 
 
+def path_frozen_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
+    """Normalised coordinates whose skeleton paths stay as they are."""
+    return path_normalised_optimizer(model, rule, max_norm, max_step_ratio=1e-9, **options)
+
+
 def gauge_unclipped_optimizer(model: ReluRNN, rule: Rule, max_norm: float | None, **options: Any) -> Step:
     """Fixed gauge without clipping, whatever the suite says."""
     return gauge_optimizer(model, rule, None, **options)

@@ -5,8 +5,6 @@ owns one basis path: the in-skeleton edges that lead to its tail, itself, and th
 its head. So there are ``m - H`` basis paths, whatever the widths.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -28,12 +26,13 @@ class Entries(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """The chosen edges; ``free`` and ``shared`` are bool ``[*R, n_l]`` per hidden layer."""
+    """The chosen edges: entries of rows of ``W^1 .. W^L`` and of columns of ``W^2 .. W^{L+1}``, and of each unit, bool
+    ``[*R, n_l]`` per hidden layer, whether its in-skeleton edge is free: no unit's out-skeleton edge.
+    """  # noqa: D205
 
-    ins: Entries  # in rows of W^1 .. W^L
-    outs: Entries  # in columns of W^2 .. W^{L+1}
-    free: list[Tensor]  # the in-skeleton edge is no unit's out-skeleton edge
-    shared: list[Tensor]  # the out-skeleton edge is also the in-skeleton edge of its head
+    ins: Entries
+    outs: Entries
+    free: list[Tensor]
 
 
 def choose(graph: ReductionGraph, kind: str) -> Skeleton:
@@ -47,14 +46,11 @@ def choose(graph: ReductionGraph, kind: str) -> Skeleton:
 
 def from_choice(wiring: Sequence[Wire], source: Sequence[Tensor], target: Sequence[Tensor]) -> Skeleton:
     """Complete any choice of the unit before and the unit after every hidden unit, int64 ``[*R, n_l]`` per layer."""
-    units = [torch.arange(own.shape[-1], device=own.device) for own in source]
-    free = [torch.ones_like(source[0], dtype=torch.bool)]
-    free += [before.gather(-1, own) != u for before, own, u in zip(target, source[1:], units[1:], strict=False)]
-    shared = [after.gather(-1, own) == u for own, after, u in zip(target, source[1:], units, strict=False)]
-    shared += [torch.zeros_like(target[-1], dtype=torch.bool)]
-    places = _forward(wiring)
+    free, places = [torch.ones_like(source[0], dtype=torch.bool)], _forward(wiring)
+    for before, own in zip(target, source[1:], strict=False):
+        free.append(before.gather(-1, own) != torch.arange(own.shape[-1], device=own.device))
     ins = Entries(places[:-1], -1, [own.unsqueeze(-1) for own in source])
-    return Skeleton(ins, Entries(places[1:], -2, [own.unsqueeze(-2) for own in target]), free, shared)
+    return Skeleton(ins, Entries(places[1:], -2, [own.unsqueeze(-2) for own in target]), free)
 
 
 def read(tensors: Sequence[Tensor], entries: Entries) -> UnitValues:
@@ -77,11 +73,12 @@ def without(tensors: Sequence[Tensor], entries: Entries) -> list[Tensor]:
     return result
 
 
-def prefixes(ins: UnitValues, skeleton: Skeleton) -> UnitValues:
-    """Multiply a number per in-skeleton edge along the way to every hidden unit: ``p`` from weights."""
-    products = [ins[0]]
-    for own, source in zip(ins[1:], skeleton.ins.units[1:], strict=True):
-        products.append(own * products[-1].gather(-1, source.squeeze(-1)))
+def prefixes(ins: UnitValues, skeleton: Skeleton, wanted: UnitValues | None = None) -> UnitValues:
+    """Multiply a number per in-skeleton edge along the way to every hidden unit, ``p``; as wanted where it is free."""
+    products = [(wanted or ins)[0]]
+    for layer in range(1, len(ins)):
+        product = ins[layer] * products[-1].gather(-1, skeleton.ins.units[layer].squeeze(-1))
+        products.append(torch.where(skeleton.free[layer], wanted[layer], product) if wanted else product)
     return products
 
 
@@ -112,33 +109,22 @@ def skeleton_flows(
 ) -> UnitValues:
     """Return path value times path gradient of each unit's skeleton path; 0 where it is not free."""
     # With F_e = w_e dL/dw_e, zero for out-skeleton edges: the flow of the in-skeleton edge of v, less that of all other
-    # basis paths with it in their prefix, of edges that leave v or a unit that v feeds by shared skeleton edges alone.
+    # basis paths that begin with the same edges: of edges that leave v, or a unit that v feeds by an edge that is both.
     ins = map(torch.mul, read(tensors, skeleton.ins), read(grads, skeleton.ins))
     flows, through = list(map(torch.mul, tensors, grads)), UnitValues()
-    for layer in reversed(range(1, len(skeleton.free) + 1)):
-        leaving = outgoing(flows, wiring, layer)
-        if through:
-            target = skeleton.outs.units[layer - 1].squeeze(-2)
-            leaving = leaving + through[0].gather(-1, target) * skeleton.shared[layer - 1]
-        through.insert(0, leaving)
+    for layer in reversed(range(len(skeleton.free))):
+        through.insert(0, outgoing(flows, wiring, layer + 1))
+        if layer + 1 < len(skeleton.free):
+            source = skeleton.ins.units[layer + 1].squeeze(-1)
+            through[0] = through[0].scatter_add(-1, source, through[1] * ~skeleton.free[layer + 1])
     return [(own - less) * free for own, less, free in zip(ins, through, skeleton.free, strict=True)]
-
-
-def allocated(ins: UnitValues, wanted: UnitValues, skeleton: Skeleton) -> UnitValues:
-    """Return the prefix products that follow: as wanted where a unit is free, by its in-skeleton weight elsewhere."""
-    products = [wanted[0]]
-    for own, want, source, free in zip(ins[1:], wanted[1:], skeleton.ins.units[1:], skeleton.free[1:], strict=True):
-        products.append(torch.where(free, want, own * products[-1].gather(-1, source.squeeze(-1))))
-    return products
 
 
 class BasisPaths:
     """The ``m - H`` basis paths that the Skeleton Method finds; path space has their values as coordinates.
 
-    Order: the edge order of the graph, without out-skeleton edges.
-
     Args:
-        graph: the network. It is read at each call, the skeleton is chosen once.
+        graph: the network. It is read at each call, the skeleton is chosen once. Order: the edge order of the graph.
         skeleton: ``"index"``, the rule of the feed-forward predecessor, which joins unit ``v`` to unit ``v mod n`` of
             the neighbour layer, or ``"magnitude"``, the largest weights in the balanced gauge.
 
@@ -203,7 +189,7 @@ class BasisPaths:
         for layer, (path, free) in enumerate(zip(paths, chosen.free, strict=True), start=1):
             if bool((free & (path == 0)).any()):
                 raise ValueError(f"values of skeleton paths must be nonzero, got 0.0 for one into hidden layer {layer}")
-        p = allocated(read(tensors, chosen.ins), list(map(torch.div, paths, q)), chosen)
+        p = prefixes(read(tensors, chosen.ins), chosen, list(map(torch.div, paths, q)))
         torch._foreach_copy_(tensors, torch._foreach_div(new, factors(self.graph.wiring(), p, q)))
         put_(tensors, chosen.outs, outs)
 

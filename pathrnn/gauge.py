@@ -1,7 +1,5 @@
 """Representatives of a network's class under positive scaling: the balanced gauge."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

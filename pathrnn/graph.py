@@ -4,17 +4,12 @@ Unrolled over time, ``h^l_t = relu(W^l h^{l-1}_t + U^l h^l_{t-1} + b^l + c^l)`` 
 With time removed this is one directed graph: a node per input feature, per hidden unit and per output, one bias node
 that is constantly 1, and an edge per scalar weight from the unit it reads to the unit it feeds. Symbols of the package:
 
-==========  ==========================================================================================
-``L``       number of hidden layers; layers are ``l = 0`` (inputs), ``1..L`` (hidden), ``L + 1`` (outputs)
-``n_l``     width of layer ``l``
-``m, H``    number of edges (weights and biases), number of hidden units
-``R``       replica axes: any leading axes shared by every tensor, none for an ordinary network
-``phi``     positive scale per hidden unit; ``w_(u->v)`` becomes ``phi_v / phi_u * w_(u->v)``
-``p, q``    prefix product of a node (skeleton edges that lead to it), suffix product (that lead on)
-==========  ==========================================================================================
+- ``L``: number of hidden layers; layers are ``l = 0`` (inputs), ``1..L`` (hidden), ``L + 1`` (outputs); ``n_l``: width;
+- ``m``, ``H``: number of edges (weights and biases), number of hidden units;
+- ``R``: replica axes, any leading axes shared by every tensor, none for an ordinary network;
+- ``phi``: positive scale per hidden unit; ``w_(u->v)`` becomes ``phi_v / phi_u * w_(u->v)``;
+- ``p``, ``q``: product of the skeleton edges that lead to a node (prefix), that lead on from it (suffix).
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import reduce
@@ -100,8 +95,7 @@ class ReductionGraph:
         TypeError: a module of another kind, or parameters that are not plain and of one real floating-point type.
         ValueError: tanh units, two directions, shapes that do not chain, one parameter in two places.
 
-    Source: named in the abstract of "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020
-    submission); the construction is ours.
+    Source: named in the abstract of the seed paper (ICLR 2020 submission, see README); the construction is ours.
 
     Example:
         >>> rnn, head = nn.RNN(3, 5, nonlinearity="relu"), nn.Linear(5, 2)
@@ -184,7 +178,7 @@ class ReductionGraph:
         """Act with the positive scaling group, in place; the function of the network stays as it is.
 
         Raises:
-            ValueError: ``scales``, that is ``phi``, is not a positive, finite ``[n_l]`` or ``[*R, n_l]`` per hidden layer.
+            ValueError: ``scales`` (``phi``) is not a positive, finite ``[n_l]`` or ``[*R, n_l]`` per hidden layer.
         """
         widths = self.widths[1:-1]
         if [scale.shape[-1:] for scale in scales] != [(width,) for width in widths]:

@@ -1,11 +1,9 @@
 """Initialisations for ReLU recurrent networks, in place."""
 
-from __future__ import annotations
-
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pathrnn.basis import choose, put_, read
 from pathrnn.graph import BIAS, ReductionGraph
@@ -18,7 +16,6 @@ def skeleton_ones_(graph: ReductionGraph, skeleton: str = "index") -> None:
     Source: start of the feed-forward predecessor, G-SGD (Meng et al., ICLR 2019, arXiv 1802.03713).
 
     Example:
-        >>> from torch import nn
         >>> rnn, head = nn.RNN(3, 3, nonlinearity="relu"), nn.Linear(3, 3)
         >>> skeleton_ones_(ReductionGraph(rnn, head))
         >>> rnn.weight_ih_l0.diagonal().tolist(), head.weight.diagonal().tolist()
@@ -37,7 +34,6 @@ def identity_(graph: ReductionGraph) -> None:
     1504.00941, section 3. Deviations: the other weights stay as they are, so that they can be initialised separately.
 
     Example:
-        >>> from torch import nn
         >>> rnn, head = nn.RNN(1, 2, nonlinearity="relu"), nn.Linear(2, 1)
         >>> identity_(ReductionGraph(rnn, head))
         >>> rnn.weight_hh_l0.tolist(), rnn.bias_ih_l0.tolist()
@@ -56,32 +52,26 @@ def np_rnn_(graph: ReductionGraph, generator: torch.Generator | None = None) -> 
     """Draw the np-RNN: recurrent weights positive definite with largest eigenvalue 1, all others to match, no biases.
 
     ``A = R^T R / n`` with ``R`` standard normal, ``U = (A + I) / e`` with ``e`` the largest eigenvalue of ``A + I``;
-    ``W`` normal of deviation ``alpha / sqrt(n)``, ``alpha = sqrt(2) exp(1.2 / (max(n, 6) - 2.4))``; readout Glorot normal.
+    ``W`` normal of deviation ``alpha / sqrt(n)``, ``alpha = sqrt(2) exp(1.2 / (max(n, 6) - 2.4))``; readout Glorot.
 
     Source: Talathi, Vartak 2015, "Improving performance of recurrent neural network with relu nonlinearity",
     arXiv 1511.03771, section 3.
 
     Example:
-        >>> from torch import nn
         >>> rnn, head = nn.RNN(1, 8, nonlinearity="relu"), nn.Linear(8, 2)
         >>> np_rnn_(ReductionGraph(rnn, head), torch.Generator().manual_seed(0))
         >>> round(torch.linalg.eigvalsh(rnn.weight_hh_l0.detach()).max().item(), 4)
         1.0
     """
+    last = len(graph.widths) - 1
     for tensor, (tail, head) in zip(graph.parameters(), graph.wiring(), strict=True):
-        width = tensor.shape[-1 if tail == BIAS else -2]
         if tail == BIAS:
             tensor.zero_()
-        elif tail == head:
-            normal = _normal(tensor, generator)
-            matrix = normal.mT @ normal / width + torch.eye(width).to(normal)
-            tensor.copy_(matrix / torch.linalg.eigvalsh(matrix)[..., -1:, None])
-        elif head == graph.wiring()[-1].head:
+        elif head == last:
             nn.init.xavier_normal_(tensor, generator=generator)
         else:
-            alpha = math.sqrt(2) * math.exp(1.2 / (max(width, 6) - 2.4))
-            tensor.copy_(_normal(tensor, generator) * alpha / math.sqrt(width))
-
-
-def _normal(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    return torch.randn(like.shape, dtype=torch.float32, generator=generator).to(like.device)
+            width = tensor.shape[-2]
+            normal = torch.randn(tensor.shape, dtype=torch.float32, generator=generator).to(tensor.device)
+            square = normal.mT @ normal / width + torch.eye(width).to(normal) if tail == head else normal
+            alpha = math.sqrt(2) * math.exp(1.2 / (max(width, 6) - 2.4)) / math.sqrt(width)
+            tensor.copy_(square / torch.linalg.eigvalsh(square)[..., -1:, None] if tail == head else alpha * normal)

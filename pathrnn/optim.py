@@ -1,15 +1,13 @@
 """Optimizers in path space: a space times a rule, where the rule is any torch optimizer class."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from pathrnn.basis import allocated, choose, from_choice, prefixes, put_, read, skeleton_flows, suffixes, without
+from pathrnn.basis import choose, from_choice, prefixes, put_, read, skeleton_flows, suffixes, without
 from pathrnn.gauge import balanced, balancing, sweep
 from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, require_nonzero, scale_factors
 from pathrnn.space import Copyable, Rule, Space
@@ -22,28 +20,26 @@ class PathSpace(Space):
     r"""Run any torch optimizer on the path-space coordinates of a ReLU network: ``c <- rule(c, dL/dc)``.
 
     A basis path has the value ``v_e = p(u) w_e q(v)``: skeleton edges to ``u``, the edge ``e = (u -> v)``, skeleton
-    edges on from ``v``. Path space has a coordinate for each. Networks that differ by a positive rescaling of hidden
-    units have the same coordinates and so the same training run. Building the optimizer leaves the weights as they are; the
-    first step writes them in the gauge where out-skeleton weights have their balanced magnitude (raw: 1), in which they
-    stay for good. A weight without gradient stays too, and with it all skeleton paths that have coordinates.
+    edges on from ``v``; it owns a coordinate. Networks that differ by a positive rescaling of hidden units have the
+    same coordinates and so the same training run. The weights stay as they are until the first step, which writes them
+    in the gauge where out-skeleton weights have their balanced magnitude (raw: 1), and they keep it for good. A weight
+    without gradient stays too, and with it all skeleton paths that have coordinates.
 
     Args:
-        params: parameters or groups, as for any torch optimizer; all weights of the graph must be among them, and
-            others get the rule as it is.
+        params: parameters or groups, all weights of the graph among them; others get the rule as it is.
         graph: the network.
         rule: optimizer class, called as ``rule(params, **rule_kwargs)``, or :func:`pathrnn.muon`.
         coordinates: ``"relative"``, ``v_e`` over the value of the skeleton path by ``u``, a weight in the gauge above;
             ``"normalised"``, ``v_e`` over invariants of the initial weights, so that skeleton paths start at 1, others
             as weights; ``"raw"``, ``v_e``, up to sign. In the last two, skeleton paths do not decay.
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
-        max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; None does
-            not clip, and SGD then diverges on long sequences, as it does in weight space.
+        max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; or None.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
-            so that none changes sign. None switches the guard off. Relative coordinates need none.
+            so that none changes sign; None switches the guard off. Relative coordinates need none.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
 
     Attributes:
-        guard_count: how many steps of single skeleton coordinates the guard has held back so far.
+        guard_count: how many steps of single skeleton coordinates the guard has held back.
 
     Raises:
         ValueError: ``lr <= 0``, a bad option, a graph weight that is not in ``params``, a zero skeleton weight; in
@@ -54,13 +50,14 @@ class PathSpace(Space):
     Deviations: relative and normalised coordinates, guard, clipping in path space and magnitude skeleton.
 
     Example:
-        >>> from torch import nn
         >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
         >>> params, graph = [*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head)
         >>> optimizer = PathSpace(params, graph, torch.optim.SGD, lr=0.01, momentum=0.9)
         >>> head(rnn(torch.randn(16, 5, 3))[0]).square().mean().backward()
         >>> optimizer.step()
     """
+
+    _kept = ("_choice", "_units", "guard_count")
 
     def __init__(
         self,
@@ -83,12 +80,26 @@ class PathSpace(Space):
         self._skeleton = choose(graph, skeleton)
         self._require_nonzero()
         weights = [torch.ones_like(w) for w in self._tensors] if coordinates == "raw" else balanced(graph)
-        self._units = [[unit.abs().to(self._tensors[0].dtype) for unit in read(weights, s)] for s in self._skeleton[:2]]
+        self._choice = [[own.squeeze(side.dim) for own in side.units] for side in self._skeleton[:2]]
+        self._units = [list(map(torch.abs, read(weights, side))) for side in self._skeleton[:2]]
+        self._settle()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue, bit by bit, from the :meth:`state_dict` of this class for the same network, rule and groups."""
+        super().load_state_dict(state_dict)
+        self._settle()
+
+    def _settle(self) -> None:
+        """Put the constants where the weights are, in their type."""
+        like = self._tensors[0]
+        self._choice = [[own.to(like.device) for own in side] for side in self._choice]
+        self._units = [[unit.to(like) for unit in side] for side in self._units]
+        self._skeleton = from_choice(self._wiring, *self._choice)
 
     def _scale(self) -> list[Tensor] | None:
         outs = read(self._tensors, self._skeleton.outs)
         if self._units[1][0].dtype != outs[0].dtype or self._units[1][0].device != outs[0].device:
-            self._load_constants(self._constants())
+            self._settle()
         if all(map(torch.equal, map(torch.abs, outs), self._units[1])):
             return None
         self._require_nonzero()
@@ -118,7 +129,7 @@ class PathSpace(Space):
         if self.coordinates != "relative":
             changes = zip(old, read(self._tensors, chosen.ins), chosen.free, strict=True)
             wanted = [p * self._guarded(1 + whole * change / p, free) for p, change, free in changes]
-            p = allocated([own.abs() / unit for own, unit in zip(ins, units[0], strict=True)], wanted, chosen)
+            p = prefixes([own.abs() / unit for own, unit in zip(ins, units[0], strict=True)], chosen, wanted)
             put_(self._tensors, chosen.ins, list(map(torch.mul, p, map(torch.copysign, units[0], ins))))
             torch._foreach_div_(self._tensors, self._by_tail(p))
         put_(self._tensors, chosen.outs, list(map(torch.copysign, units[1], outs)))
@@ -139,17 +150,6 @@ class PathSpace(Space):
             require_nonzero("in-skeleton weight", read(self._tensors, self._skeleton.ins))
         require_nonzero("out-skeleton weight", read(self._tensors, self._skeleton.outs))
 
-    def _constants(self) -> dict[str, Any]:
-        source, target = ([index.squeeze(side.dim) for index in side.units] for side in self._skeleton[:2])
-        return {"source": source, "target": target, "units": self._units, "guard_count": self.guard_count}
-
-    def _load_constants(self, constants: dict[str, Any]) -> None:
-        like = self._tensors[0]
-        source, target = ([index.to(like.device) for index in constants[side]] for side in ("source", "target"))
-        self._skeleton = from_choice(self._wiring, source, target)
-        self._units = [[unit.to(like) for unit in side] for side in constants["units"]]
-        self.guard_count = constants["guard_count"]
-
 
 class GaugeFixed(Space):
     """Run any torch optimizer on the weights of the balanced gauge, to which the first step brings them.
@@ -160,10 +160,7 @@ class GaugeFixed(Space):
     ``1 / r`` and a mean of squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift.
 
     Args:
-        params: as for :class:`PathSpace`, like ``graph`` and ``rule``.
-        graph: the network.
-        rule: optimizer class, or :func:`pathrnn.muon`.
-        max_path_norm: clip the gradient in the balanced gauge to this Euclidean norm, as :class:`PathSpace` does.
+        params, graph, rule, max_path_norm: as for :class:`PathSpace`.
         every: number of steps from one sweep to the next.
         **rule_kwargs: arguments of the rule; ``lr`` has its unit of weight space.
 
@@ -174,12 +171,13 @@ class GaugeFixed(Space):
     Source: ours.
 
     Example:
-        >>> from torch import nn
         >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> optimizer = GaugeFixed(net.parameters(), ReductionGraph(net), torch.optim.AdamW, lr=1e-3)
         >>> net(torch.randn(4, 3)).sum().backward()
         >>> optimizer.step()
     """
+
+    _kept = ("_phi", "_count")
 
     def __init__(
         self,
@@ -195,9 +193,8 @@ class GaugeFixed(Space):
             raise ValueError(f"every must be at least 1, got {every}")
         super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
         balancing(graph)  # refuses networks that have no balanced gauge
-        self.every = every
+        self.every, self._count = every, 0  # of steps since the weights are in the gauge
         self._phi: UnitValues | None = None
-        self._count = 0  # of steps since the weights are in the gauge
 
     def _scale(self) -> list[Tensor] | None:
         if self._count:
@@ -211,28 +208,20 @@ class GaugeFixed(Space):
         if whole and (self._count - 1) % self.every == 0:
             for tensor, factor in zip(self._tensors, scale_factors(self._wiring, sweep(self.graph)), strict=True):
                 tensor.mul_(factor)
-                for value, degree in _degrees(self.state.get(tensor, {})):
-                    value.div_(factor**degree)
-
-    def _constants(self) -> dict[str, Any]:
-        return {"phi": self._phi, "count": self._count}
-
-    def _load_constants(self, constants: dict[str, Any]) -> None:
-        self._phi, self._count = constants["phi"], constants["count"]
+                for name, value in self.state.get(tensor, {}).items():
+                    if isinstance(value, Tensor) and value.dim():
+                        value.div_(factor ** _degree(name, self.state[tensor]))
 
 
 _DEGREES = dict.fromkeys(["momentum_buffer", "exp_avg", "grad_avg", "exp_inf"], 1)
 _DEGREES |= dict.fromkeys(["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2)
-"""How often state is divided by the factor of its weight when that is rescaled."""
 
 
-def _degrees(state: dict[str, Any]) -> Iterable[tuple[Tensor, int]]:
-    for name, value in state.items():
-        if isinstance(value, Tensor) and value.dim():
-            if name not in _DEGREES:
-                raise ValueError(f"GaugeFixed must know how the state of its rule scales, got {name!r}: use PathSpace")
-            if name != "momentum_buffer" or "square_avg" not in state:  # that of RMSprop is free of units
-                yield value, _DEGREES[name]
+def _degree(name: str, state: dict[str, Any]) -> int:
+    """Tell how often state is divided by the factor of its weight when that is rescaled."""
+    if name not in _DEGREES:
+        raise ValueError(f"GaugeFixed must know how the state of its rule scales, got {name!r}: use PathSpace")
+    return 0 if name == "momentum_buffer" and "square_avg" in state else _DEGREES[name]  # that of RMSprop has no unit
 
 
 def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
@@ -257,7 +246,6 @@ def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     Example:
-        >>> from torch import nn
         >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
         >>> params, graph = [*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head)
         >>> optimizer = PathSpace(params, graph, muon(lr=0.005, adam_lr=0.002))
@@ -276,7 +264,7 @@ class _MuonAndAdam(Copyable):
     def __init__(self, params: Any, graph: ReductionGraph, muon_lr: float, adam_lr: float, weight_decay: float) -> None:
         pairs, last = zip(graph.parameters(), graph.wiring(), strict=True), len(graph.widths) - 1
         self._matrices = {id(tensor) for tensor, (tail, head) in pairs if tail != BIAS and head < last}
-        some = [torch.nn.Parameter(torch.empty(1, 1))]  # torch refuses to build an optimizer of nothing
+        some = [nn.Parameter(torch.empty(1, 1))]  # torch refuses to build an optimizer of nothing
         self._rules: dict[str, torch.optim.Optimizer] = {
             "muon": torch.optim.Muon(some, lr=muon_lr, weight_decay=weight_decay),
             "adam": torch.optim.Adam(some, lr=adam_lr, weight_decay=weight_decay, decoupled_weight_decay=True),

@@ -1,7 +1,5 @@
 """The path norm of the unrolled network: what Path-SGD divides by, and the path-conditioned gauge."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -22,8 +20,7 @@ class PathSGD(Space):
     step is invariant under rescaling. A weight that lies on no path (``kappa = 0``) stays.
 
     Args:
-        params: as for :class:`pathrnn.PathSpace`.
-        graph: the network.
+        params, graph: as for :class:`pathrnn.PathSpace`.
         lr: learning rate, in units of (path value squared) per loss; positive.
         steps: length of the sequences, T.
         second_term: use ``kappa^(1) + kappa^(2)``, half the second derivative of ``gamma^2`` by ``w_i``.
@@ -48,8 +45,7 @@ class PathSGD(Space):
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
         super().__init__(params, graph, torch.optim.SGD, None, {"lr": lr})
-        self.steps = steps
-        self.second_term = second_term
+        self.steps, self.second_term = steps, second_term
 
     def _slopes(self, weights: Any, slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], None]:
         terms = zip(*kappa(self.graph, self.steps, self.second_term), strict=True)

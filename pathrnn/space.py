@@ -1,7 +1,5 @@
 """The core of every optimizer here: a torch optimizer as a rule that sees other tensors than the weights."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +22,8 @@ class Copyable(torch.optim.Optimizer):
 
 class Space(Copyable):
     """Run a rule, whose groups and state these are, on what a subclass makes of weights of a graph and gradients."""
+
+    _kept: tuple[str, ...] = ()  # attributes that a checkpoint needs
 
     def __init__(
         self, params: Any, graph: ReductionGraph, rule: Rule, max_path_norm: float | None, rule_kwargs: dict[str, Any]
@@ -53,7 +53,7 @@ class Space(Copyable):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step, writing parameters and state alone, and return what the closure returned; refused, change none."""
+        """Take a step, which writes parameters and state alone, and return what the closure returned."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -93,7 +93,8 @@ class Space(Copyable):
 
     def state_dict(self) -> dict[str, Any]:
         """Return groups, the rule's state, and the constants of the space."""
-        return {**self.rule.state_dict(), "space": {"name": type(self).__name__, **self._constants()}}
+        space = {"name": type(self).__name__, **{name: getattr(self, name) for name in self._kept}}
+        return {**self.rule.state_dict(), "space": space}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue, bit by bit, from the :meth:`state_dict` of this class for the same network, rule and groups."""
@@ -102,7 +103,8 @@ class Space(Copyable):
             raise ValueError(f"state_dict must come from {own}, got {space.get('name', 'that of a torch optimizer')}")
         self.rule.load_state_dict({key: value for key, value in state_dict.items() if key != "space"})
         self._share()
-        self._load_constants(space)
+        for name in self._kept:
+            setattr(self, name, space[name])
 
     def _rule_step(self) -> None:
         step = type(self.rule).step
@@ -143,12 +145,6 @@ class Space(Copyable):
 
     def _leave(self, at: Any, whole: bool) -> None:
         """Turn them back into weights, in place; ``whole`` if none was without gradient."""
-
-    def _constants(self) -> dict[str, Any]:
-        return {}
-
-    def _load_constants(self, constants: dict[str, Any]) -> None:
-        """Take over what :meth:`_constants` gave."""
 
 
 def build_rule(rule: Rule, params: Any, graph: ReductionGraph, **settings: Any) -> torch.optim.Optimizer:

@@ -10,21 +10,26 @@ from bench.seeds import seed
 from bench.tasks import Split, Task, classification, shuffled
 
 
-def digits(steps: int = 8) -> Task:
+def digits(steps: int = 8, copies: int = 1) -> Task:
     """Build the task: read an image row by row (8 steps of 8 pixels) or pixel by pixel (64 steps of 1).
 
     Args:
         steps: 8 or 64.
+        copies: give each pixel as so many equal features, over the square root of their number: the same information,
+            and the same distribution of what a network at its start makes of it, by more edges.
 
     Returns:
         The task: 1,197 images to learn from, 300 for validation, 300 for the test.
 
     Raises:
-        InputError: another number of steps.
+        InputError: another number of steps, or no copies.
     """
     if steps not in {8, 64}:
         raise InputError(f"steps of digits must be 8 or 64, got {steps}")
+    if copies < 1:
+        raise InputError(f"copies of digits must be at least 1, got {copies}")
     images, labels = load_digits(return_X_y=True)
     inputs = torch.tensor(images / 16.0, dtype=torch.float32).reshape(len(images), steps, -1)
+    inputs = inputs.repeat(1, 1, copies) / copies**0.5
     whole = Split(inputs, torch.tensor(labels))
     return classification(10, *shuffled(whole, [len(images) - 600, 300, 300], seed("digits", "splits")))

@@ -9,6 +9,7 @@ import pytest
 
 from bench import suite as suites
 from bench.errors import InputError
+from bench.registry import SPACES
 from bench.seeds import seed
 from tests.bench.conftest import ROOT, TINY
 
@@ -75,9 +76,9 @@ def test_every_suite_of_the_project_is_valid(path: Path) -> None:
         (
             'optimizer = "SGD"',
             'optimizer = "SDG"',
-            "rules.momentum.optimizer: unknown optimizer 'SDG'; known are Adam, SGD",
+            "rules.momentum.optimizer: unknown optimizer 'SDG'; known are Adam, AdamW, Muon, RMSprop, SGD",
         ),
-        ('"path"]', '"pth"]', "spaces.1: unknown space 'pth'; known are path, weight"),
+        ('"path"]', '"pth"]', f"spaces.1: unknown space 'pth'; known are {', '.join(sorted(SPACES))}"),
         (
             "{ digits_rows",
             "{ digit_rows",

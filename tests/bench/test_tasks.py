@@ -49,6 +49,15 @@ def test_digits_are_split_without_overlap(steps: int) -> None:
 def test_digits_have_two_layouts() -> None:
     with pytest.raises(InputError, match="steps of digits must be 8 or 64, got 7"):
         digits(7)
+    with pytest.raises(InputError, match="copies of digits must be at least 1, got 0"):
+        digits(8, copies=0)
+
+
+def test_copies_of_digits_are_equal_and_as_strong_as_one() -> None:
+    once, four = digits(64).test.inputs, digits(64, copies=4).test.inputs
+    assert four.shape == (300, 64, 4)
+    torch.testing.assert_close(four, once.expand_as(four) / 2)
+    torch.testing.assert_close(four.norm(dim=-1), once.squeeze(-1))
 
 
 @pytest.mark.skipif("PATHRNN_DATA" not in os.environ, reason="PATHRNN_DATA is not set: no MNIST")
