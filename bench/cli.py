@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from bench.errors import InputError
+from bench.errors import CheckFailedError, InputError
 
 
 class _Group(click.Group):
@@ -21,9 +21,7 @@ class _Group(click.Group):
             self._fail(str(error), 2)
         except KeyboardInterrupt:
             self._fail("stopped; finished runs are kept, run the same command to go on", 130)
-        except RuntimeError as error:
-            if type(error).__name__ != "WorkerDiedError":
-                raise
+        except CheckFailedError as error:
             self._fail(str(error), 1)
 
     @staticmethod
@@ -74,6 +72,36 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
     suites.require("task", tasks, known)
     console = Console(stderr=True)
     execute(loaded, profile, tasks or known, Store(results / loaded.name), workers, console)
+
+
+@main.command()
+@click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/theory.toml"))
+def theory(suite: Path) -> None:
+    """Try every theorem and law of path space on random networks; exit with status 1 if one is violated.
+
+    SUITE says on how many networks, and what error is rounding. docs/theory.md derives the statements. Half a minute.
+
+    Example: python -m bench theory
+    """
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    from bench import suite as suites
+    from bench.theory import TheorySuite, check, require_all
+
+    loaded, errors = suites.read(suite, TheorySuite), Console(stderr=True)
+    laws = track(loaded.laws.items(), "laws", len(loaded.laws), console=errors, disable=not errors.is_terminal)
+    findings = [check(name, law) for name, law in laws]
+    table = Table(title=loaded.title)
+    for column in ("statement", "networks", "worst error", "verdict"):
+        table.add_column(column, justify="right" if column in {"networks", "worst error"} else "left")
+    for each in findings:
+        verdict = "holds" if each.holds else f"[bold red]violated[/], the bound is {each.bound:g}"
+        table.add_row(each.text, str(each.networks), f"{each.worst:.1g}", verdict)
+    console = Console()
+    Console(width=None if console.is_terminal else 140).print(table)
+    require_all(each.holds for each in findings)
 
 
 @main.command()

@@ -7,3 +7,7 @@ class InputError(ValueError):
 
 class MissingDataError(InputError):
     """A data set that is not on this machine: the message says how to get it."""
+
+
+class CheckFailedError(RuntimeError):
+    """A run or a check that did not succeed though its input was good: exit status 1."""

@@ -21,16 +21,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from bench.errors import InputError, MissingDataError
+from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.select import best_rates
 from bench.store import Store
 from bench.suite import Run, Suite
 
 _stop: Event  # in a worker: set when no further run should begin
-
-
-class WorkerDiedError(RuntimeError):
-    """A worker process ended without a result."""
 
 
 def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, workers: int, console: Console) -> None:
@@ -46,7 +42,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
 
     Raises:
         InputError: data are wrong, or the results folder cannot be written.
-        WorkerDiedError: a worker process died; what was finished is kept.
+        CheckFailedError: a worker process died; what was finished is kept.
     """
     store.prepare()
     tasks = _available(suite, profile, tasks, console)
@@ -95,7 +91,7 @@ def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress,
             if not progress.console.is_terminal and finished % max(1, len(missing) // 5) == 0:
                 progress.console.print(f"{progress.tasks[0].description}: {finished} of {len(missing)} runs done")
     except BrokenProcessPool:
-        raise WorkerDiedError("a worker process died; finished runs are kept, run the same command to go on") from None
+        raise CheckFailedError("a worker process died; finished runs are kept, run the same command to go on") from None
     finally:
         stop.set()  # for the runs that the pool has already handed out, which it no longer cancels
         pool.shutdown(cancel_futures=True)  # no with block: the shutdown at its end would undo the cancelling

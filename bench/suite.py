@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +28,12 @@ RECORD_VERSION = 3
 """Format and numerics of a record. Part of every run's address: raise it when old records must not be reused."""
 
 
-def _known(kind: str, table: Mapping[str, str]) -> AfterValidator:
+Schema = TypeVar("Schema", bound=BaseModel)
+
+
+def known(kind: str, table: Mapping[str, str]) -> AfterValidator:
+    """Refuse names that are not in a table."""
+
     def check(name: str) -> str:
         if name not in table:
             raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(sorted(table))}")
@@ -43,7 +48,9 @@ def _rates(rates: tuple[float, ...]) -> tuple[float, ...]:
     return rates
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A frozen model that names a key it does not know."""
+
     model_config = ConfigDict(frozen=True)
 
     @validator(mode="before")
@@ -55,32 +62,32 @@ class _Strict(BaseModel):
         return data
 
 
-class Rule(_Strict):
+class Rule(Strict):
     """A torch optimizer with its settings, and the learning rates to try."""
 
-    optimizer: Annotated[str, _known("optimizer", registry.OPTIMIZERS)]
+    optimizer: Annotated[str, known("optimizer", registry.OPTIMIZERS)]
     options: dict[str, float | bool] = {}
     rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), AfterValidator(_rates)]
 
 
-class TaskEntry(_Strict):
+class TaskEntry(Strict):
     """A task with the network that learns it.
 
     Entries of one kind of task share seeds, and so initial weights and batches. ``rescale`` is a standard deviation
     sigma: the start is rescaled by ``exp(sigma N(0, 1))`` per hidden unit, which leaves its function as it is.
     """
 
-    task: Annotated[str, _known("task", registry.TASKS)]
+    task: Annotated[str, known("task", registry.TASKS)]
     options: dict[str, int] = {}
     hidden: PositiveInt = 64
     layers: PositiveInt = 1
     bias: bool = True
-    init: Annotated[str, _known("init", registry.INITS)] = "default"
+    init: Annotated[str, known("init", registry.INITS)] = "default"
     rescale: NonNegativeFloat = 0.0
     batch: PositiveInt = 32
 
 
-class Profile(_Strict):
+class Profile(Strict):
     """How much of the suite to run: seeds, and parameter updates per task; a task that is not listed is not run."""
 
     tuning_seeds: PositiveInt
@@ -89,7 +96,7 @@ class Profile(_Strict):
     updates: Annotated[dict[str, PositiveInt], Field(min_length=1)]
 
 
-class Run(_Strict):
+class Run(Strict):
     """One training run, fully resolved; its address is a hash of everything that can change its outcome."""
 
     suite: str
@@ -114,12 +121,12 @@ class Run(_Strict):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class Suite(_Strict):
+class Suite(Strict):
     """A suite: the factorial of spaces and rules, on tasks, in profiles."""
 
     title: str
     max_norm: PositiveFloat | None = None
-    spaces: Annotated[tuple[Annotated[str, _known("space", registry.SPACES)], ...], Field(min_length=1)]
+    spaces: Annotated[tuple[Annotated[str, known("space", registry.SPACES)], ...], Field(min_length=1)]
     rules: Annotated[dict[str, Rule], Field(min_length=1)]
     tasks: Annotated[dict[str, TaskEntry], Field(min_length=1)]
     profiles: Annotated[dict[str, Profile], Field(min_length=1)]
@@ -183,13 +190,21 @@ Arm = tuple[str, str, str]
 
 
 def load(path: Path) -> Suite:
-    """Read and validate a suite file; its name is that of the file.
+    """Read and validate a suite file; its name is that of the file."""
+    suite = read(path, Suite)
+    suite._name = path.stem
+    return suite
+
+
+def read(path: Path, schema: type[Schema]) -> Schema:
+    """Read a TOML file and validate it.
 
     Args:
-        path: a TOML file.
+        path: the file.
+        schema: the model it must fit.
 
     Returns:
-        The suite.
+        The model.
 
     Raises:
         InputError: the file cannot be read, is no TOML, or breaks the schema; the message names file, key and rule.
@@ -201,15 +216,13 @@ def load(path: Path) -> Suite:
     except ValueError as error:
         raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
     try:
-        suite = Suite(**data)
+        return schema(**data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
         raise InputError(f"{path}: {place + ': ' if place else ''}{message}{got}") from None
-    suite._name = path.stem
-    return suite
 
 
 def require(kind: str, names: Sequence[str], known: Sequence[str]) -> None:

@@ -1,9 +1,8 @@
 """Train ReLU recurrent networks in path space: a space times a rule, where the rule is any torch optimizer.
 
 Weights of a ReLU network can be rescaled unit by unit without changing its function. :class:`PathSpace` hands a torch
-optimizer coordinates that no rescaling changes, products of weights along basis paths of the reduction graph, and
-writes its step back; :class:`GaugeFixed` hands it the representative of least norm; :class:`PathSGD` measures steps by
-the path norm.
+optimizer coordinates that no rescaling changes; :class:`GaugeFixed` hands it the representative of least norm;
+:class:`PathSGD` measures steps by the path norm.
 """
 
 from pathrnn import init

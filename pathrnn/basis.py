@@ -26,9 +26,7 @@ class Entries(NamedTuple):
 
 
 class Skeleton(NamedTuple):
-    """The chosen edges: entries of rows of ``W^1 .. W^L`` and of columns of ``W^2 .. W^{L+1}``, and of each unit, bool
-    ``[*R, n_l]`` per hidden layer, whether its in-skeleton edge is free: no unit's out-skeleton edge.
-    """  # noqa: D205
+    """The chosen edges; ``free``, bool ``[*R, n_l]`` per layer: the in-skeleton edge is no unit's out-skeleton edge."""
 
     ins: Entries
     outs: Entries
@@ -155,10 +153,9 @@ class BasisPaths:
         """Number of basis paths, ``m - H``."""
         return self.graph.num_weights - self.graph.num_hidden
 
-    @torch.no_grad()
     def values(self) -> Tensor:
         """Return the path values ``v_e = p(u) w_e q(v)``, ``[*R, m - H]``."""
-        return self._values(self.graph.parameters())
+        return self._values(self.graph.parameters()).detach()
 
     @torch.no_grad()
     def gradients(self) -> Tensor:
@@ -197,8 +194,8 @@ class BasisPaths:
         """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order."""
         # With weights of one, the derivative of a product by a weight is the number of times it is a factor.
         tensors = self.graph.parameters()
-        if self.graph.replicas:
-            raise ValueError(f"incidence needs a graph without replica axes, got {self.graph.replicas}")
+        if tensors[0].dim() > 2:
+            raise ValueError(f"incidence needs a graph without replica axes, got {tuple(tensors[0].shape[:-2])}")
         ones = torch.ones_like(self.graph.weights())
         jacobian = torch.func.jacrev(lambda weights: self._values(unflatten(weights, tensors)))(ones)
         return jacobian.long().to_sparse()  # type: ignore[no-any-return]
@@ -216,8 +213,8 @@ class BasisPaths:
     def _owners(self) -> Tensor:
         """Mark the edges that own a basis path, bool ``[*R, m]``."""
         ones = [torch.ones_like(tensor) for tensor in self.graph.parameters()]
-        return flatten(without(ones, self.skeleton.outs), self.graph.replicas) != 0
+        return flatten(without(ones, self.skeleton.outs)) != 0
 
     def _select(self, tensors: Sequence[Tensor]) -> Tensor:
         owns = self._owners()
-        return flatten(tensors, self.graph.replicas)[owns].reshape(*owns.shape[:-1], self.count)
+        return flatten(tensors)[owns].reshape(*owns.shape[:-1], self.count)

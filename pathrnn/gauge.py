@@ -73,10 +73,9 @@ def sweep(graph: ReductionGraph) -> UnitValues:
 
 def _improvement(energies: Sequence[Tensor], wiring: Sequence[Wire], layer: int) -> Tensor:
     """Return the factor on the squared scales of a layer that brings it closer to balance."""
-    # Two closed-form steps, neither of which can raise the total squared norm: the best common scale of the layer, then
-    # for all units at once the minimum of a separable upper bound that is exact at the current scales (arithmetic above
-    # geometric mean on every recurrent edge), hence the exponent 1/4 where a unit alone would take 1/2. The first step
-    # removes the one slow mode of the second.
+    # Neither step can raise the total squared norm: the best common scale of the layer, the one slow mode of the other,
+    # then for all units at once the minimum of a separable upper bound that is exact at the current scales (arithmetic
+    # above geometric mean on every recurrent edge), hence the exponent 1/4 where a unit alone would take 1/2.
     pairs = list(zip(energies, wiring, strict=True))
     rest, wires = zip(*[pair for pair in pairs if pair[1].tail != pair[1].head], strict=True)
     into, out = incoming(rest, wires, layer), outgoing(rest, wires, layer)

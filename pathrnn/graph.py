@@ -11,36 +11,28 @@ that is constantly 1, and an edge per scalar weight from the unit it reads to th
 - ``p``, ``q``: product of the skeleton edges that lead to a node (prefix), that lead on from it (suffix).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-UnitValues = list[Tensor]
-"""A number per hidden unit: a tensor ``[*R, n_l]`` for each hidden layer, from the input on."""
-
-BIAS = -1
-"""The bias node, as a tail."""
-
-_ONE = torch.ones(())
-"""A factor of one for every type and device: torch lets a scalar on the CPU take part in any product."""
+UnitValues = list[Tensor]  # a number per hidden unit: a tensor [*R, n_l] for each hidden layer, from the input on
+BIAS = -1  # the bias node, as a tail
+_ONE = torch.ones(())  # for every type and device: torch lets a scalar on the CPU take part in any product
 
 
 class Wire(NamedTuple):
-    """Where the edges of one parameter lead: from layer ``tail`` to layer ``head``.
-
-    A matrix ``[*R, n_head, n_tail]``, recurrent where both are the same, or a vector ``[*R, n_head]`` from ``BIAS``.
-    """
+    """Between which layers the edges of a parameter lead: ``[*R, n_head, n_tail]``, or ``[*R, n_head]`` from BIAS."""
 
     tail: int
     head: int
 
 
-def flatten(tensors: Iterable[Tensor], replicas: int) -> Tensor:
-    """Lay tensors with so many replica axes out in one, ``[*R, m]``."""
-    return torch.cat([tensor.flatten(replicas) for tensor in tensors], dim=-1)
+def flatten(tensors: Sequence[Tensor]) -> Tensor:
+    """Lay tensors, one per parameter, out in one, ``[*R, m]``; the first is a matrix."""
+    return torch.cat([tensor.flatten(tensors[0].dim() - 2) for tensor in tensors], dim=-1)
 
 
 def unflatten(vector: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
@@ -105,8 +97,6 @@ class ReductionGraph:
         >>> before = head(rnn(torch.ones(4, 1, 3))[0])
         >>> graph.rescale_([torch.tensor([0.1, 1.0, 2.0, 5.0, 9.0])])
         >>> torch.testing.assert_close(head(rnn(torch.ones(4, 1, 3))[0]), before)
-        >>> ReductionGraph(nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))).widths
-        [3, 5, 2]
     """
 
     def __init__(self, rnn: nn.RNN | nn.Sequential, head: nn.Linear | None = None) -> None:
@@ -134,11 +124,6 @@ class ReductionGraph:
         """Number of hidden units ``H``."""
         return sum(self.widths[1:-1])
 
-    @property
-    def replicas(self) -> int:
-        """Number of replica axes."""
-        return self.parameters()[0].dim() - 2
-
     def parameters(self) -> list[Tensor]:
         """List the parameters in edge order."""
         hidden = [tensor for layer in getattr(self.rnn, "all_weights", ()) for tensor in layer]
@@ -162,7 +147,7 @@ class ReductionGraph:
 
     def weights(self) -> Tensor:
         """Return a copy of all weights, ``[*R, m]``, in edge order."""
-        return flatten(self.parameters(), self.replicas).detach()
+        return flatten(self.parameters()).detach()
 
     def gradients(self) -> Tensor:
         """Return a copy of the ``.grad`` of all weights, ``[*R, m]``, in edge order; each must have one."""
@@ -171,7 +156,7 @@ class ReductionGraph:
             if tensor.grad is None:
                 raise ValueError(f"{name} must have a gradient, got None; call backward() on a loss first")
             grads.append(tensor.grad)
-        return flatten(grads, self.replicas)
+        return flatten(grads)
 
     @torch.no_grad()
     def rescale_(self, scales: Sequence[Tensor]) -> None:

@@ -36,8 +36,8 @@ def identity_(graph: ReductionGraph) -> None:
     Example:
         >>> rnn, head = nn.RNN(1, 2, nonlinearity="relu"), nn.Linear(2, 1)
         >>> identity_(ReductionGraph(rnn, head))
-        >>> rnn.weight_hh_l0.tolist(), rnn.bias_ih_l0.tolist()
-        ([[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0])
+        >>> rnn.weight_hh_l0.tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     recurrent = {head for tail, head in graph.wiring() if tail == head}
     for tensor, (tail, head) in zip(graph.parameters(), graph.wiring(), strict=True):
@@ -70,8 +70,7 @@ def np_rnn_(graph: ReductionGraph, generator: torch.Generator | None = None) -> 
         elif head == last:
             nn.init.xavier_normal_(tensor, generator=generator)
         else:
-            width = tensor.shape[-2]
-            normal = torch.randn(tensor.shape, dtype=torch.float32, generator=generator).to(tensor.device)
-            square = normal.mT @ normal / width + torch.eye(width).to(normal) if tail == head else normal
+            normal, width = torch.randn(tensor.shape, dtype=torch.float32, generator=generator), tensor.shape[-2]
+            square = normal.mT @ normal / width + torch.eye(width, dtype=torch.float32) if tail == head else normal
             alpha = math.sqrt(2) * math.exp(1.2 / (max(width, 6) - 2.4)) / math.sqrt(width)
             tensor.copy_(square / torch.linalg.eigvalsh(square)[..., -1:, None] if tail == head else alpha * normal)

@@ -1,6 +1,6 @@
 """Optimizers in path space: a space times a rule, where the rule is any torch optimizer class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from pathrnn.basis import choose, from_choice, prefixes, put_, read, skeleton_flows, suffixes, without
 from pathrnn.gauge import balanced, balancing, sweep
 from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, require_nonzero, scale_factors
-from pathrnn.space import Copyable, Rule, Space
+from pathrnn.space import Optimizer, Rule, Space
 
+_DEGREES = dict.fromkeys(["momentum_buffer", "exp_avg", "grad_avg", "exp_inf"], 1)
+_DEGREES |= dict.fromkeys(["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2)
 _COORDINATES = ["relative", "normalised", "raw"]
-_Place = tuple[UnitValues, UnitValues, UnitValues]  # prefix products in the units of coordinates, in- and out-skeleton
 
 
 class PathSpace(Space):
@@ -35,11 +36,8 @@ class PathSpace(Space):
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
         max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; or None.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
-            so that none changes sign; None switches the guard off. Relative coordinates need none.
+            so that none changes sign, and ``guard_count`` counts what it held back; None switches this guard off.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
-
-    Attributes:
-        guard_count: how many steps of single skeleton coordinates the guard has held back.
 
     Raises:
         ValueError: ``lr <= 0``, a bad option, a graph weight that is not in ``params``, a zero skeleton weight; in
@@ -84,13 +82,7 @@ class PathSpace(Space):
         self._units = [list(map(torch.abs, read(weights, side))) for side in self._skeleton[:2]]
         self._settle()
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue, bit by bit, from the :meth:`state_dict` of this class for the same network, rule and groups."""
-        super().load_state_dict(state_dict)
-        self._settle()
-
     def _settle(self) -> None:
-        """Put the constants where the weights are, in their type."""
         like = self._tensors[0]
         self._choice = [[own.to(like.device) for own in side] for side in self._choice]
         self._units = [[unit.to(like) for unit in side] for side in self._units]
@@ -106,7 +98,7 @@ class PathSpace(Space):
         ratios = [out.abs() / unit for out, unit in zip(outs, self._units[1], strict=True)]
         return scale_factors(self._wiring, suffixes(ratios, self._skeleton))
 
-    def _slopes(self, weights: Sequence[Tensor], slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], _Place]:
+    def _slopes(self, weights: Sequence[Tensor], slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], Any]:
         slopes, outs = without(slopes, self._skeleton.outs), read(weights, self._skeleton.outs)
         if self.coordinates == "relative":
             return slopes, ([], [], outs)
@@ -118,13 +110,13 @@ class PathSpace(Space):
         put_(slopes, self._skeleton.ins, [flow / own * whole for flow, own in zip(flows, p, strict=True)])
         return slopes, (p, ins, outs)
 
-    def _enter(self, at: _Place) -> None:
-        p, ins, _ = at
+    def _enter(self, at: Any) -> None:
+        p, ins, _ = at  # prefix products in the units of the coordinates, in-skeleton and out-skeleton weights
         if self.coordinates != "relative":  # skeleton coordinates as changes: no decay of what they start from
             torch._foreach_mul_(self._tensors, self._by_tail(p))
             put_(self._tensors, self._skeleton.ins, [torch.zeros_like(own) for own in ins])
 
-    def _leave(self, at: _Place, whole: bool) -> None:
+    def _leave(self, at: Any, whole: bool) -> None:
         (old, ins, outs), chosen, units = at, self._skeleton, self._units
         if self.coordinates != "relative":
             changes = zip(old, read(self._tensors, chosen.ins), chosen.free, strict=True)
@@ -156,8 +148,8 @@ class GaugeFixed(Space):
 
     The balanced gauge is the one representative of all networks that differ by a positive rescaling of hidden units
     whose total squared norm is least (:func:`pathrnn.balance_`); so they all train alike. Every few steps a sweep
-    restores the gauge, and state follows the weights: with a weight times ``r``, a mean of gradients goes times
-    ``1 / r`` and a mean of squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift.
+    restores it, and state follows: with a weight times ``r``, a mean of gradients goes times ``1 / r`` and a mean of
+    squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift. Source: ours.
 
     Args:
         params, graph, rule, max_path_norm: as for :class:`PathSpace`.
@@ -165,10 +157,8 @@ class GaugeFixed(Space):
         **rule_kwargs: arguments of the rule; ``lr`` has its unit of weight space.
 
     Raises:
-        ValueError: ``lr <= 0``, a graph weight that is not in ``params``, a unit without incoming or outgoing weight;
-            in ``step``, a gradient that is not finite, or state of a rule that this class does not know how to move.
-
-    Source: ours.
+        ValueError: as for :class:`PathSpace`, and a unit without incoming or outgoing weight; in ``step``, state of a
+            rule that this class does not know how to move.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
@@ -199,8 +189,7 @@ class GaugeFixed(Space):
     def _scale(self) -> list[Tensor] | None:
         if self._count:
             return None
-        if self._phi is None:
-            self._phi = balancing(self.graph)
+        self._phi = self._phi or balancing(self.graph)
         return scale_factors(self._wiring, [own.to(self._tensors[0]) for own in self._phi])
 
     def _leave(self, at: Any, whole: bool) -> None:
@@ -211,10 +200,6 @@ class GaugeFixed(Space):
                 for name, value in self.state.get(tensor, {}).items():
                     if isinstance(value, Tensor) and value.dim():
                         value.div_(factor ** _degree(name, self.state[tensor]))
-
-
-_DEGREES = dict.fromkeys(["momentum_buffer", "exp_avg", "grad_avg", "exp_inf"], 1)
-_DEGREES |= dict.fromkeys(["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2)
 
 
 def _degree(name: str, state: dict[str, Any]) -> int:
@@ -238,12 +223,10 @@ def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
         weight_decay: decoupled, in both.
 
     Returns:
-        A rule for :class:`PathSpace` and :class:`GaugeFixed`.
+        A rule. Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     Raises:
         ValueError: a rate that is not positive.
-
-    Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 
     Example:
         >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
@@ -258,7 +241,7 @@ def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
     return partial(_MuonAndAdam, muon_lr=lr, adam_lr=adam_lr, weight_decay=weight_decay)
 
 
-class _MuonAndAdam(Copyable):
+class _MuonAndAdam(Optimizer):
     """Two torch optimizers on the groups and the state of one; each group says whose it is."""
 
     def __init__(self, params: Any, graph: ReductionGraph, muon_lr: float, adam_lr: float, weight_decay: float) -> None:
@@ -282,14 +265,7 @@ class _MuonAndAdam(Copyable):
                 rate = {} if rates[name] is None else {"lr": rates[name]}
                 super().add_param_group({**rule.defaults, **own, **rate, "params": tensors, "rule": name})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Let both take a step."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _step(self) -> None:
         for name, rule in self._rules.items():
             rule.state, rule.param_groups = self.state, [group for group in self.param_groups if group["rule"] == name]
             rule.step()
-        return loss

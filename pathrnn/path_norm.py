@@ -15,9 +15,9 @@ from pathrnn.space import Space
 class PathSGD(Space):
     r"""Path-SGD: steepest descent in the path norm, :math:`w_i \leftarrow w_i - \eta\, g_i / \kappa_i`.
 
-    With ``gamma^2`` the sum over all paths of the network, unrolled for ``steps`` steps and read at the last, of their
-    squared values, ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. The
-    step is invariant under rescaling. A weight that lies on no path (``kappa = 0``) stays.
+    With ``gamma^2`` the sum of the squared values of all paths of the network, unrolled for ``steps`` steps and read at
+    the last, ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. Rescaling
+    does not matter. A weight that lies on no path (``kappa = 0``) stays.
 
     Args:
         params, graph: as for :class:`pathrnn.PathSpace`.
@@ -48,8 +48,7 @@ class PathSGD(Space):
         self.steps, self.second_term = steps, second_term
 
     def _slopes(self, weights: Any, slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], None]:
-        terms = zip(*kappa(self.graph, self.steps, self.second_term), strict=True)
-        totals = [first + second for first, second in terms]
+        totals = map(torch.add, *kappa(self.graph, self.steps, self.second_term))
         pairs = zip(slopes, totals, strict=True)
         return [torch.where(total > 0, slope / total, 0.0).to(slope.dtype) for slope, total in pairs], None
 
@@ -78,18 +77,18 @@ def path_condition_(graph: ReductionGraph, steps: int = 2) -> None:
     if steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     balance_(graph)
-    wiring, terms = graph.wiring(), kappa(graph, steps, second_term=True)
-    d = [first + second / 2 for first, second in zip(*terms, strict=True)]
+    wiring, (first, second) = graph.wiring(), kappa(graph, steps, second_term=True)
+    d = list(torch._foreach_add(first, second, alpha=0.5))
     units = [incoming(d, wiring, layer) for layer in range(1, wiring[-1].head)]
-    logs = [torch.zeros_like(own, requires_grad=True) for own in units]  # of phi squared
+    logs = [torch.zeros_like(own).requires_grad_() for own in units]  # of phi squared
     solver = torch.optim.LBFGS(logs, 1, 1000, None, 1e-13, 0, line_search_fn="strong_wolfe")
 
     def misfit() -> Tensor:
         """Divide by m, so that the tolerance has the same meaning for any network."""
         solver.zero_grad()
         by = factors(wiring, [log.exp() for log in logs], [(-log).exp() for log in logs])
-        wide = flatten([factor.expand_as(own) for factor, own in zip(by, d, strict=True)], graph.replicas)
-        loss = ((flatten(d, graph.replicas) * wide).sum(-1).log() - wide.log().mean(-1)).sum()
+        wide = flatten([factor.expand_as(own) for factor, own in zip(by, d, strict=True)])
+        loss = ((flatten(d) * wide).sum(-1).log() - wide.log().mean(-1)).sum()
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
@@ -102,8 +101,7 @@ def kappa(graph: ReductionGraph, steps: int, second_term: bool) -> tuple[list[Te
     """Compute both terms of ``kappa`` (:class:`PathSGD`) for every weight, float64, one tensor per parameter."""
     # gamma^2 is the output on inputs of one with squared weights. By each squared weight it has the derivative
     # kappa^(1); since a weight stands at every step, twice the second derivative times the square is kappa^(2).
-    squares = [tensor.detach().double().square().requires_grad_() for tensor in graph.parameters()]
-    wiring = graph.wiring()
+    wiring, squares = graph.wiring(), [t.detach().double().square().requires_grad_() for t in graph.parameters()]
     reach = {(0, t): torch.ones_like(squares[0][..., 0, :, None]) for t in range(steps)}  # [*R, n_l, 1]
     for layer in range(1, wiring[-1].head + 1):
         into = [(square, tail) for square, (tail, head) in zip(squares, wiring, strict=True) if head == layer]

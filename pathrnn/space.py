@@ -12,15 +12,28 @@ from pathrnn.graph import ReductionGraph, flatten
 Rule = Callable[..., torch.optim.Optimizer]
 
 
-class Copyable(torch.optim.Optimizer):
-    """An optimizer that deepcopy and pickle take without the step that a scheduler has wrapped."""
+class Optimizer(torch.optim.Optimizer):
+    """What all optimizers here share: the closure, and copies without the step that a scheduler has wrapped."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take a step, which writes parameters and state alone, and return what the closure returned."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        self._step()
+        return loss
+
+    def _step(self) -> None:
+        """Take a step with the gradients that are there."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what a scheduler has put on the instance."""
+        """Give deepcopy and pickle what they need."""
         return {key: value for key, value in self.__dict__.items() if key != "step"}
 
 
-class Space(Copyable):
+class Space(Optimizer):
     """Run a rule, whose groups and state these are, on what a subclass makes of weights of a graph and gradients."""
 
     _kept: tuple[str, ...] = ()  # attributes that a checkpoint needs
@@ -39,9 +52,8 @@ class Space(Copyable):
         super().__init__(self.rule.param_groups, self.rule.defaults)
         self._share()
         given = {id(tensor) for group in self.param_groups for tensor in group["params"]}
-        for name, tensor in zip(graph.names(), self._tensors, strict=True):
-            if id(tensor) not in given:
-                raise ValueError(f"params must hold every weight of the graph, got none for {name}")
+        if missing := [name for name, t in zip(graph.names(), self._tensors, strict=True) if id(t) not in given]:
+            raise ValueError(f"params must hold every weight of the graph, got none for {missing[0]}")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters outside the graph, as to any torch optimizer."""
@@ -51,21 +63,11 @@ class Space(Copyable):
             _require_positive_rate(param_group)
             self.rule.add_param_group(param_group)
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take a step, which writes parameters and state alone, and return what the closure returned."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+    def _step(self) -> None:
         grads = [tensor.grad for tensor in self._tensors]
-        if any(grad is not None for grad in grads):
-            self._step_inside(grads)
-        else:
+        if all(grad is None for grad in grads):
             self._rule_step()
-        return loss
-
-    def _step_inside(self, grads: list[Tensor | None]) -> None:
+            return
         whole = all(grad is not None for grad in grads)
         weights: Sequence[Tensor] = self._tensors
         slopes = [torch.zeros_like(w) if grad is None else grad for grad, w in zip(grads, weights, strict=True)]
@@ -105,6 +107,7 @@ class Space(Copyable):
         self._share()
         for name in self._kept:
             setattr(self, name, space[name])
+        self._settle()
 
     def _rule_step(self) -> None:
         step = type(self.rule).step
@@ -116,11 +119,13 @@ class Space(Copyable):
     def _clipped(self, slopes: list[Tensor]) -> list[Tensor]:
         """Bound the Euclidean norm over all entries of all slopes, per replica; refuse what is not finite."""
         replicas = self._tensors[0].dim() - 2
-        norm = _norm(slopes, replicas)
-        if not bool(torch.isfinite(norm).all()):
-            norm = _norm(slopes, replicas, torch.float64)  # where only a sum of squares has overflown
-            if not bool(torch.isfinite(norm).all()):
-                self._refuse(slopes)
+        for dtype in (None, torch.float64):  # the second where only a sum of squares has overflown
+            parts = flatten(slopes) if replicas else torch.stack(torch._foreach_norm(slopes, 2, dtype))
+            norm = torch.linalg.vector_norm(parts, dim=-1, dtype=dtype)
+            if bool(torch.isfinite(norm).all()):
+                break
+        else:
+            self._refuse(slopes)
         if self.max_path_norm is None or bool((norm <= self.max_path_norm).all()):
             return slopes
         factor = (self.max_path_norm / norm).clamp(max=1.0).to(slopes[0].dtype)
@@ -132,6 +137,9 @@ class Space(Copyable):
                 value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
                 raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
         raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
+
+    def _settle(self) -> None:
+        """Put what a checkpoint held where the weights are, in their type."""
 
     def _scale(self) -> list[Tensor] | None:
         """Return factors that bring the weights to the gauge in which the rule works; None where they are."""
@@ -151,12 +159,6 @@ def build_rule(rule: Rule, params: Any, graph: ReductionGraph, **settings: Any) 
     """Build a rule in weight space; one that has a parameter ``graph`` (:func:`pathrnn.muon`) is given the graph."""
     wanted = {"graph": graph} if "graph" in inspect.signature(rule).parameters else {}
     return rule(params, **wanted, **settings)
-
-
-def _norm(slopes: list[Tensor], replicas: int, dtype: torch.dtype | None = None) -> Tensor:
-    parts = flatten(slopes, replicas) if replicas else torch.stack(torch._foreach_norm(slopes, 2, dtype))
-    norm: Tensor = torch.linalg.vector_norm(parts, dim=-1, dtype=dtype)
-    return norm
 
 
 def _require_positive_rate(settings: dict[str, Any]) -> None:

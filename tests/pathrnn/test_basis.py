@@ -9,48 +9,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import nn
 
 import pathrnn
 from bench.networks import Case, case
+from bench.theorems import random_walk, rank_modulo_prime
 from pathrnn import basis as skeletons
 from tests.cases import WIDTHS, cases
-from tests.slow_twin import SlowBasis, flat, list_edges
+from tests.slow_twin import SlowBasis, flat
 
 kinds = st.sampled_from(["index", "magnitude"])
-PRIME = 2_147_483_629
-
-
-def rank_modulo_prime(matrix: Tensor) -> int:
-    """Rank over a prime field, in exact integers: a lower bound of the rank over the rationals."""
-    rows = [[int(x) % PRIME for x in row] for row in matrix.tolist()]
-    rank = 0
-    for column in range(len(rows[0])):
-        pivot = next((i for i in range(rank, len(rows)) if rows[i][column]), None)
-        if pivot is None:
-            continue
-        rows[rank], rows[pivot] = rows[pivot], rows[rank]
-        inverse = pow(rows[rank][column], -1, PRIME)
-        for i in range(rank + 1, len(rows)):
-            if factor := rows[i][column] * inverse % PRIME:
-                rows[i] = [(a - factor * b) % PRIME for a, b in zip(rows[i], rows[rank], strict=True)]
-        rank += 1
-    return rank
-
-
-def random_walk(case_: Case, draw: random.Random) -> Tensor:
-    """How often a random walk from an input or the bias node to an output uses each edge."""
-    edges = list_edges(case_.graph)
-    leaving: dict[tuple[int, int], list] = {}
-    for edge in edges:
-        leaving.setdefault(edge.tail, []).append(edge)
-    node = draw.choice([node for node in leaving if node[0] < 1])
-    counts = torch.zeros(len(edges), dtype=torch.int64)
-    while node in leaving:
-        edge = draw.choice(leaving[node])
-        counts[edge.number] += 1
-        node = edge.head
-    return counts
 
 
 @pytest.mark.parametrize("widths", WIDTHS)
@@ -84,7 +52,7 @@ def test_every_walk_is_an_integer_combination_of_basis_paths(widths: tuple[int, 
     incidence = basis.incidence().to_dense()
     assert rank_modulo_prime(incidence) == basis.count
     for _ in range(20):
-        walk = random_walk(drawn, draw)
+        walk = random_walk(drawn.graph, draw)
         solution = torch.linalg.lstsq(incidence.T.double(), walk.double().unsqueeze(-1), driver="gelsd").solution
         assert torch.equal(incidence.T @ solution.squeeze(-1).round().long(), walk)
 
