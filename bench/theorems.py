@@ -33,17 +33,16 @@ def _off(actual: Tensor, expected: Tensor) -> float:
     return error if error == error else float("inf")
 
 
-def _rescaled(drawn: Case) -> AnyWidths:
+def _rescaled(drawn: Case, power: float = 1.0) -> AnyWidths:
     other = copy.deepcopy(drawn.graph)
-    other.rescale_(drawn.scales)
+    other.rescale_([scale**power for scale in drawn.scales])
     return other
 
 
 def _bases(drawn: Case, draw: random.Random) -> list[pathrnn.BasisPaths]:
     """Both skeletons of the package, and one at random."""
     bases = [pathrnn.BasisPaths(drawn.graph, kind) for kind in ("index", "magnitude", "index")]
-    widths = drawn.graph.widths
-    pairs = list(pairwise(widths))
+    pairs = list(pairwise(drawn.graph.widths))
     source = [torch.tensor([draw.randrange(before) for _ in range(own)]) for before, own in pairs[:-1]]
     target = [torch.tensor([draw.randrange(after) for _ in range(own)]) for own, after in pairs[1:]]
     bases[2].skeleton = skeletons.from_choice(drawn.graph.wiring(), source, target)
@@ -162,9 +161,8 @@ def allocation(drawn: Case, draw: random.Random) -> float:
     """Weight allocation inverts path values."""
     errors = []
     for basis in _bases(drawn, draw):
-        noise = torch.randn(
-            basis.count, generator=torch.Generator().manual_seed(draw.getrandbits(32)), dtype=torch.float64
-        )
+        generator = torch.Generator().manual_seed(draw.getrandbits(32))
+        noise = torch.randn(basis.count, generator=generator, dtype=torch.float64)
         wanted = basis.values() * noise.exp() * noise.sign()
         basis.assign_(wanted)
         errors.append(_off(basis.values() / wanted, torch.ones_like(wanted)))
@@ -187,12 +185,9 @@ def balanced_unique(drawn: Case, _: random.Random) -> float:
 def balanced_least(drawn: Case, _: random.Random) -> float:
     """The balanced gauge has the least norm."""
     pathrnn.balance_(drawn.graph)
-    errors, norm = [0.0], drawn.graph.weights().norm()
-    for power in (1.0, 0.1, -0.1):  # to first order, one of the last two lowers a norm that is not the least
-        other = copy.deepcopy(drawn.graph)
-        other.rescale_([scale**power for scale in drawn.scales])
-        errors.append(float(1 - other.weights().norm() / norm))
-    return max(errors)
+    norm = drawn.graph.weights().norm()
+    # To first order, one of the last two lowers a norm that is not the least.
+    return max(0.0, *(float(1 - _rescaled(drawn, power).weights().norm() / norm) for power in (1.0, 0.1, -0.1)))
 
 
 def conditioned(drawn: Case, _: random.Random) -> float:

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from torch import nn
 
 from pathrnn.basis import choose, put_, read
 from pathrnn.graph import BIAS, ReductionGraph
@@ -16,7 +15,7 @@ def skeleton_ones_(graph: ReductionGraph, skeleton: str = "index") -> None:
     Source: start of the feed-forward predecessor, G-SGD (Meng et al., ICLR 2019, arXiv 1802.03713).
 
     Example:
-        >>> rnn, head = nn.RNN(3, 3, nonlinearity="relu"), nn.Linear(3, 3)
+        >>> rnn, head = torch.nn.RNN(3, 3, nonlinearity="relu"), torch.nn.Linear(3, 3)
         >>> skeleton_ones_(ReductionGraph(rnn, head))
         >>> rnn.weight_ih_l0.diagonal().tolist(), head.weight.diagonal().tolist()
         ([1.0, 1.0, 1.0], [1.0, 1.0, 1.0])
@@ -34,7 +33,7 @@ def identity_(graph: ReductionGraph) -> None:
     1504.00941, section 3. Deviations: the other weights stay as they are, so that they can be initialised separately.
 
     Example:
-        >>> rnn, head = nn.RNN(1, 2, nonlinearity="relu"), nn.Linear(2, 1)
+        >>> rnn, head = torch.nn.RNN(1, 2, nonlinearity="relu"), torch.nn.Linear(2, 1)
         >>> identity_(ReductionGraph(rnn, head))
         >>> rnn.weight_hh_l0.tolist()
         [[1.0, 0.0], [0.0, 1.0]]
@@ -58,7 +57,7 @@ def np_rnn_(graph: ReductionGraph, generator: torch.Generator | None = None) -> 
     arXiv 1511.03771, section 3.
 
     Example:
-        >>> rnn, head = nn.RNN(1, 8, nonlinearity="relu"), nn.Linear(8, 2)
+        >>> rnn, head = torch.nn.RNN(1, 8, nonlinearity="relu"), torch.nn.Linear(8, 2)
         >>> np_rnn_(ReductionGraph(rnn, head), torch.Generator().manual_seed(0))
         >>> round(torch.linalg.eigvalsh(rnn.weight_hh_l0.detach()).max().item(), 4)
         1.0
@@ -67,10 +66,11 @@ def np_rnn_(graph: ReductionGraph, generator: torch.Generator | None = None) -> 
     for tensor, (tail, head) in zip(graph.parameters(), graph.wiring(), strict=True):
         if tail == BIAS:
             tensor.zero_()
-        elif head == last:
-            nn.init.xavier_normal_(tensor, generator=generator)
+            continue
+        normal, width = torch.randn(tensor.shape, dtype=torch.float32, generator=generator), tensor.shape[-2]
+        if tail == head:
+            square = normal.mT @ normal / width + torch.eye(width, dtype=torch.float32)
+            tensor.copy_(square / torch.linalg.eigvalsh(square)[..., -1:, None])
         else:
-            normal, width = torch.randn(tensor.shape, dtype=torch.float32, generator=generator), tensor.shape[-2]
-            square = normal.mT @ normal / width + torch.eye(width, dtype=torch.float32) if tail == head else normal
             alpha = math.sqrt(2) * math.exp(1.2 / (max(width, 6) - 2.4)) / math.sqrt(width)
-            tensor.copy_(square / torch.linalg.eigvalsh(square)[..., -1:, None] if tail == head else alpha * normal)
+            tensor.copy_(normal * (math.sqrt(2 / sum(tensor.shape[-2:])) if head == last else alpha))

@@ -100,11 +100,23 @@ def test_the_fixed_gauge_agrees_with_the_slow_twin_for_fifty_steps(
         torch.testing.assert_close(actual, expected, rtol=1e-6, atol=1e-9 * (1 + float(expected.abs().max())))
 
 
+def options_of(arm: str, draw: st.DrawFn) -> dict[str, Any]:
+    """Draw every option that an arm leaves open."""
+    if arm.startswith(("path-sgd", "raw")):
+        return {}
+    options: dict[str, Any] = {"max_path_norm": draw(st.sampled_from([None, 1.0, 0.05]))}
+    if arm.startswith("gauge"):
+        return {**options, "every": draw(st.integers(1, 11))}
+    if "index" not in arm:
+        options["skeleton"] = draw(st.sampled_from(["index", "magnitude"]))
+    return {**options, "max_step_ratio": draw(st.sampled_from([None, 0.5, 0.001]))}
+
+
 @pytest.mark.parametrize("arm", sorted(ARMS))
-@given(cases, st.sampled_from([None, 1.0, 0.05]))
+@given(cases, st.data())
 @settings(max_examples=3)
-def test_training_is_unmoved_by_rescaling(arm: str, drawn: Case, max_path_norm: float | None) -> None:
-    options = {} if "raw" in arm or "sgd" in arm else {"max_path_norm": max_path_norm}
+def test_training_is_unmoved_by_rescaling(arm: str, drawn: Case, data: st.DataObject) -> None:
+    options = options_of(arm, data.draw)
     moved = copy.deepcopy(drawn.graph)
     moved.rescale_(drawn.scales)
     outputs = [
@@ -121,6 +133,42 @@ def test_training_in_weight_space_is_moved_by_rescaling(rule: str, seed: int) ->
     moved.rescale_(drawn.scales)
     outputs = [train(drawn, RULES[rule](graph.parameters()), 20, graph) for graph in (drawn.graph, moved)]
     assert not (outputs[0] - outputs[1]).abs().max() < 1e-2  # a weight-space run may also diverge
+
+
+class PerStep(nn.Module):
+    """An embedding, two layers with dropout between them, and a readout of every step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(11, 4)
+        self.rnn = nn.RNN(4, 6, 2, nonlinearity="relu", dropout=0.4)
+        self.head = nn.Linear(6, 11)
+
+    def train_on_text(self, optimizer: torch.optim.Optimizer, steps: int) -> Tensor:
+        generator = torch.Generator().manual_seed(1)
+        torch.manual_seed(2)  # dropout masks
+        for _ in range(steps):
+            tokens = torch.randint(11, (7, 5), generator=generator)
+            optimizer.zero_grad()
+            logits = self.head(self.rnn(self.embedding(tokens))[0])
+            nn.functional.cross_entropy(logits[:-1].flatten(0, 1), tokens[1:].flatten()).backward()
+            optimizer.step()
+        self.eval()
+        return self.head(self.rnn(self.embedding(torch.arange(11)))[0]).detach()
+
+
+@pytest.mark.parametrize("arm", ["relative adam", "relative muon", "normalised momentum", "gauge adam", "gauge muon"])
+def test_embedding_dropout_and_a_readout_of_every_step_train_alike_from_any_rescaling(arm: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    model = PerStep()
+    moved = copy.deepcopy(model)
+    pathrnn.ReductionGraph(moved.rnn, moved.head).rescale_([torch.exp(torch.randn(6)) for _ in range(2)])
+    outputs = []
+    for each in (model, moved):
+        graph = pathrnn.ReductionGraph(each.rnn, each.head)
+        outputs.append(each.train_on_text(ARMS[arm](each.parameters(), graph), 50))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-6, atol=1e-8)
+    assert (outputs[0] - outputs[0].mean()).abs().max() > 0.1
 
 
 def test_replicas_train_as_they_would_alone() -> None:
@@ -389,6 +437,12 @@ def test_bad_options_are_refused(options: dict[str, Any], message: str) -> None:
     model = Model()
     with pytest.raises(ValueError, match=refused(message)):
         pathrnn.PathSpace(model.parameters(), model.graph, torch.optim.SGD, **{"lr": 0.1, **options})
+
+
+def test_a_gauge_that_is_never_restored_is_refused() -> None:
+    model = Model()
+    with pytest.raises(ValueError, match=refused("every must be at least 1, got 0")):
+        pathrnn.GaugeFixed(model.parameters(), model.graph, torch.optim.SGD, lr=0.1, every=0)
 
 
 def test_a_model_is_no_graph() -> None:
