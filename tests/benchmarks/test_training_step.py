@@ -6,7 +6,11 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.workloads import interleaved, overhead, training_step
+from bench.workloads import RULES, interleaved, optimizer_step, ratio, training_step
+
+BLOCK = 10  # the fixed gauge is restored every ten steps
+SPACES = {"weight": None, "path": 1.0, "gauge": 1.0}
+"""How each space clips: torch as it is, the others by their default."""
 
 
 @pytest.fixture(autouse=True)
@@ -15,21 +19,31 @@ def _one_thread() -> None:
 
 
 @pytest.mark.benchmark(group="training step, SGD, 1 x 128 units, 28 steps, batch 128, one thread")
-@pytest.mark.parametrize("space", ["weight", "path"])
+@pytest.mark.parametrize("space", sorted(SPACES))
 def test_training_step(benchmark: BenchmarkFixture, space: str) -> None:
-    benchmark.pedantic(training_step(space), warmup_rounds=20, rounds=200)
+    benchmark.pedantic(training_step(space, max_norm=SPACES[space]), warmup_rounds=20, rounds=200)
 
 
-@pytest.mark.benchmark(group="overhead")
-@pytest.mark.parametrize("layers", [1, 4])
-@pytest.mark.parametrize("max_norm", [None, 1.0], ids=["plain", "clipped"])
-def test_overhead_of_path_space(
-    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], layers: int, max_norm: float | None
+@pytest.mark.benchmark(group="ratio of a whole training step to that in weight space, one thread")
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_cost_of_a_training_step(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], rule: str) -> None:
+    functions = {space: training_step(space, rule, max_norm) for space, max_norm in SPACES.items()}
+    seconds = benchmark.pedantic(interleaved, args=(functions, 100, BLOCK), rounds=1)
+    for space in ("path", "gauge"):
+        extra = benchmark.extra_info[space] = ratio(seconds, space, over="weight") - 1
+        with capsys.disabled():
+            print(f"\n{rule:>8} in {space:>5} space: {100 * extra:+.1f} % of the training step in weight space", end="")
+
+
+@pytest.mark.benchmark(group="ratio of an optimizer's step to that of torch, one thread")
+@pytest.mark.parametrize(("layers", "hidden", "reference"), [(1, 128, "Adam"), (4, 128, "Adam"), (1, 1024, "SGD")])
+def test_cost_of_an_optimizer_step(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], layers: int, hidden: int, reference: str
 ) -> None:
-    functions = {space: training_step(space, layers=layers, max_norm=max_norm) for space in ("weight", "path")}
-    seconds = benchmark.pedantic(interleaved, args=(functions, 1000 // layers), rounds=1)
-    extra = overhead(seconds, of="path", over="weight")
-    benchmark.extra_info["overhead"] = extra
-    clipping = "neither clips" if max_norm is None else "both clip"
+    functions = {name: optimizer_step(name, hidden, layers) for name in ("path", reference)}
+    seconds = benchmark.pedantic(interleaved, args=(functions, 300, BLOCK), rounds=1)
+    times = benchmark.extra_info["ratio"] = ratio(seconds, "path", over=reference)
     with capsys.disabled():
-        print(f"\nPathSpace(SGD) adds {100 * extra:.1f} % to torch's SGD, {clipping}, {layers} x 128 units")
+        print(
+            f"\nPathSpace(SGD) steps in {times:.2f} of torch's {reference}(foreach=True), {layers} x {hidden}", end=""
+        )
