@@ -16,7 +16,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-SPACE_COLORS = {"weight": "#8a8f98", "path": "#c2410c"}
+SPACE_COLORS = {"weight": "#8a8f98", "path": "#c2410c", "gauge": "#0072b2", "path_normalised": "#009e73"}
+SPACE_COLORS |= {"path_index": "#e69f00", "path_unclipped": "#cc79a7", "gauge_unclipped": "#56b4e9"}
+SPACE_COLORS |= {"path_frozen": "#b3a400", "path_unguarded": "#7a5195", "path_raw": "#1a1a1a"}
+"""One colour per space everywhere, told apart by colour-blind readers; their order is that of tables."""
 _PANEL = (3.6, 2.9)  # inches
 
 
@@ -43,7 +46,7 @@ def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[st
                 x="curve_update",
                 y="curve_validation",
                 hue="space",
-                hue_order=list(SPACE_COLORS),
+                hue_order=[space for space in SPACE_COLORS if space in set(test["space"])],
                 palette=SPACE_COLORS,
                 estimator="mean",
                 errorbar=("pi", 100),
@@ -54,7 +57,7 @@ def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[st
                 axis.set_yscale("log")
             axis.set(title=f"{task}, {rule}", xlabel="update" if row == len(tasks) - 1 else "")
             axis.set_ylabel(f"validation {_metric(test, task)}" if column == 0 else "")
-    _legend(figure, "line: mean over test seeds at the best rate; band: smallest to largest")
+    _legend(figure, test, "line: mean over test seeds at the best rate; band: smallest to largest")
     return _svg(figure)
 
 
@@ -76,12 +79,14 @@ def final_metric(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[str])
         axis.set(title=task, xlabel="", ylabel=f"test {_metric(test, task)}")
         axis.set_xticks(range(len(rules)), rules)
         axis.set_xlim(-0.5, len(rules) - 0.5)
-    _legend(figure, "dot: one test seed; bar: mean; thin line: the same seed in both spaces")
+    _legend(figure, test, "dot: one test seed; bar: mean; thin line: the same seed in all spaces")
     return _svg(figure)
 
 
 def _pairs(axis: Axes, panel: pd.DataFrame, rules: Sequence[str]) -> None:
-    places = {"weight": -0.15, "path": 0.15}
+    known = [space for space in SPACE_COLORS if space in set(panel["space"])]
+    width = 0.6 / len(known)
+    places = {space: width * (place - (len(known) - 1) / 2) for place, space in enumerate(known)}
     for group, rule in enumerate(rules):
         wide = panel[panel["rule_name"] == rule].pivot_table(index="index", columns="space", values="test")
         spaces = [space for space in places if space in wide]
@@ -90,7 +95,7 @@ def _pairs(axis: Axes, panel: pd.DataFrame, rules: Sequence[str]) -> None:
         for space in spaces:
             x = group + places[space]
             axis.scatter([x] * len(wide), wide[space], s=18, color=SPACE_COLORS[space], zorder=3)
-            axis.hlines(wide[space].mean(), x - 0.1, x + 0.1, color=SPACE_COLORS[space], lw=2.2, zorder=2)
+            axis.hlines(wide[space].mean(), x - width / 3, x + width / 3, color=SPACE_COLORS[space], lw=2.2, zorder=2)
 
 
 def _panels(rows: int, columns: int, sharey: bool | str) -> tuple[Figure, list[list[Axes]]]:
@@ -105,9 +110,10 @@ def _metric(test: pd.DataFrame, task: str) -> str:
     return str(test.loc[test["name"] == task, "metric"].iloc[0])
 
 
-def _legend(figure: Figure, note: str) -> None:
-    handles = [Line2D([], [], color=color, lw=2.5, label=f"{space} space") for space, color in SPACE_COLORS.items()]
-    figure.legend(handles=handles, title=note, loc="outside upper center", ncols=len(handles), frameon=False)
+def _legend(figure: Figure, test: pd.DataFrame, note: str) -> None:
+    shown = {space: color for space, color in SPACE_COLORS.items() if space in set(test["space"])}
+    handles = [Line2D([], [], color=color, lw=2.5, label=space) for space, color in shown.items()]
+    figure.legend(handles=handles, title=note, loc="outside upper center", ncols=min(5, len(handles)), frameon=False)
 
 
 def _svg(figure: Figure) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from bench.errors import InputError
 from bench.select import best_rates
 from bench.store import Store
 
-_ORDER = {"space": ["weight", "path"], "rule": ["sgd", "momentum", "adam"]}
+_ORDER = {"space": list(figures.SPACE_COLORS), "rule": ["sgd", "momentum", "adam", "muon"]}
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Row:
     mean: float
     worst: float
     best: float
+    loss: float
     wins: str
 
     @property
@@ -48,13 +50,15 @@ class Row:
             f"{self.rate:g}{' (edge)' if self.edge else ''}",
             f"{self.mean:.4g}",
             f"{self.worst:.4g} to {self.best:.4g}",
+            f"{self.loss:.4g}",
             str(self.seeds),
             str(self.diverged),
             self.wins,
         ]
 
 
-COLUMNS = ["task", "metric", "rule", "space", "best rate", "mean", "worst to best", "seeds", "diverged", "path better"]
+COLUMNS = ["task", "metric", "rule", "space", "best rate", "mean", "worst to best"]
+COLUMNS += ["training loss", "seeds", "diverged", "better than weight"]
 
 
 def write(store: Store, profile: str | None) -> None:
@@ -89,6 +93,7 @@ def write(store: Store, profile: str | None) -> None:
         "runs": len(records),
         "columns": COLUMNS,
         "rows": rows,
+        "sweep": sweep(records),
         "figures": drawings,
         "diverged": records[records["status"] == "diverged"].to_dict("records"),
         "environments": environments,
@@ -133,7 +138,8 @@ def table(records: pd.DataFrame, test: pd.DataFrame) -> list[Row]:
                 mean=float(finished.mean()),
                 worst=sign * float((sign * finished).min()),
                 best=sign * float((sign * finished).max()),
-                wins=_wins(test, str(task), str(rule), sign) if space == "path" else "",
+                loss=float(arm.loc[arm["status"] == "finished", "curve_train_loss"].map(last).mean()),
+                wins=_wins(test, str(task), str(rule), str(space), sign),
             )
         )
     return sorted(rows, key=lambda row: (row.task, _rank("rule", row.rule), _rank("space", row.space)))
@@ -144,14 +150,39 @@ def _rank(kind: str, name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known), name)
 
 
-def _wins(test: pd.DataFrame, task: str, rule: str, sign: int) -> str:
-    """Count the seeds in which path space is better than weight space; divergence ranks worst."""
+def sweep(records: pd.DataFrame) -> list[list[str]]:
+    """Summarise the tuning runs.
+
+    Args:
+        records: all records of one profile.
+
+    Returns:
+        Cells per task, rule, space and rate: means of the validation metric and of the last training loss over the
+        runs that finished, and how many did not.
+    """
+    tuning = records[records["role"] == "tuning"]
+    rows = []
+    for (task, rule, space, rate), arm in tuning.groupby(["name", "rule_name", "space", "lr"]):
+        finished = arm[arm["status"] == "finished"]
+        loss = finished["curve_train_loss"].map(last).mean()
+        cells = [f"{rate:g}", f"{finished['validation'].mean():.4g}", f"{loss:.4g}", str(len(arm) - len(finished))]
+        rows.append([str(task), str(rule), str(space), *cells])
+    return sorted(rows, key=lambda r: (r[0], _rank("rule", r[1]), _rank("space", r[2]), float(r[3])))
+
+
+def last(curve: Sequence[float]) -> float:
+    """Take the last value of a curve: the mean since the evaluation before."""
+    return float(curve[-1])
+
+
+def _wins(test: pd.DataFrame, task: str, rule: str, space: str, sign: int) -> str:
+    """Count the seeds in which a space is better than weight space; divergence ranks worst."""
     pair = test[(test["name"] == task) & (test["rule_name"] == rule)]
     scores = pair.assign(score=(sign * pair["test"]).fillna(-float("inf")))
     wide = scores.pivot_table(index="index", columns="space", values="score")
-    if not {"weight", "path"} <= set(wide.columns):
+    if space == "weight" or not {"weight", space} <= set(wide.columns):
         return ""
-    return f"{int((wide['path'] > wide['weight']).sum())} of {len(wide)}"
+    return f"{int((wide[space] > wide['weight']).sum())} of {len(wide)}"
 
 
 def _of_profile(store: Store, profile: str | None) -> pd.DataFrame:
@@ -181,27 +212,28 @@ def _line(environment: str) -> str:
 
 
 def _print(rows: list[Row], folder: Path) -> None:
-    """Print the table narrow enough for a terminal: both spaces of a rule in one line."""
-    output = Table(
-        title="Test metric: mean over seeds (best learning rate)",
-        title_justify="left",
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for column in ("task", "rule", "weight", "path", "wins", "diverged"):
-        output.add_column(column, no_wrap=True)
+    """Print the table narrow enough for a terminal: all spaces of a rule in one line."""
+    spaces = sorted({row.space for row in rows}, key=lambda space: _rank("space", space))
+    pair = spaces == ["weight", "path"]
+    title = "Test metric: mean over seeds" + (" (best learning rate)" if pair else "")
+    output = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("task", "rule", *spaces, *(["wins"] if pair else []), "diverged"):
+        output.add_column(column, no_wrap=column in {"task", "rule"} or pair, overflow="fold")
     arms = {(row.task, row.rule, row.space): row for row in rows}
     pairs = list(dict.fromkeys((row.task, row.rule) for row in rows))
     for (task, rule), following in zip(pairs, [*pairs[1:], ("", "")], strict=True):
-        both = [arms.get((task, rule, space)) for space in ("weight", "path")]
-        cells = ["" if row is None else f"{row.mean:.4g} ({row.rate:g}{'*' if row.edge else ''})" for row in both]
-        diverged = sum(row.diverged for row in both if row is not None)
-        wins = "" if both[1] is None else both[1].wins
-        output.add_row(task, rule, *cells, wins, str(diverged), end_section=task != following[0])
+        own = [arms[task, rule, space] for space in spaces if (task, rule, space) in arms]
+        cells = {
+            row.space: f"{row.mean:.4g}{f' ({row.rate:g})' if pair else ''}{'*' if row.edge else ''}" for row in own
+        }
+        wins = [own[-1].wins] if pair else []
+        diverged = str(sum(row.diverged for row in own))
+        shown = [cells.get(space, "") for space in spaces]
+        output.add_row(task, rule, *shown, *wins, diverged, end_section=task != following[0])
     console = Console()
     console.print(output)
-    console.print("*: at the edge of the rates tried. wins: seeds in which path space was better.", highlight=False)
+    notes = "*: at the edge of the rates tried." + (" wins: seeds in which path space was better." if pair else "")
+    console.print(notes, highlight=False)
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
         console.print(f"{task}: {metric}", highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)

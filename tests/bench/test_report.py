@@ -6,8 +6,9 @@ import math
 from typing import Any
 
 import pandas as pd
+import pytest
 
-from bench.report import _at_best_rate, table
+from bench.report import _at_best_rate, sweep, table
 from bench.select import best_rates
 
 
@@ -24,6 +25,7 @@ def record(space: str, role: str, index: int, lr: float, value: float, **changes
         "higher_is_better": True,
         "validation": value,
         "test": value,
+        "curve_train_loss": [2 * value, value / 100],
         **changes,
     }
 
@@ -52,8 +54,18 @@ def test_the_table_counts_seeds_divergence_and_wins() -> None:
     assert (weight.space, path.space) == ("weight", "path")
     assert (weight.seeds, weight.diverged, weight.mean, weight.worst, weight.best) == (3, 1, 61.5, 61.0, 62.0)
     assert (path.seeds, path.diverged, path.mean, path.worst, path.best) == (3, 0, 181 / 3, 50.0, 71.0)
-    assert path.wins == "2 of 3"
+    assert (weight.wins, path.wins) == ("", "2 of 3")
+    assert (weight.loss, path.loss) == (pytest.approx(0.615), pytest.approx(1.81 / 3))
     assert not weight.edge
     frame["higher_is_better"] = False
     edge = table(frame, frame[(frame["role"] == "test") & (frame["lr"] == 0.4)])[0]
     assert edge.edge
+
+
+def test_the_sweep_shows_every_rate_and_what_diverged() -> None:
+    rows = sweep(planted())
+    assert [row[2:4] for row in rows] == [
+        [space, rate] for space in ("weight", "path") for rate in ("0.1", "0.2", "0.4")
+    ]
+    assert rows[0][4:] == ["50.5", "0.505", "0"]
+    assert rows[2][4:] == ["nan", "nan", "2"]
