@@ -33,9 +33,17 @@ def microbench(session: nox.Session) -> None:
 
 
 @nox.session
-def reproduce(session: nox.Session) -> None:
-    """Compare the optimizers on real tasks, print the table, write the report. Arguments go to ``bench run``."""
+def theory(session: nox.Session) -> None:
+    """Try every theorem and law on random networks, print the table. Arguments go to ``bench theory``."""
     _install(session, "bench")
+    session.run("python", "-m", "bench", "theory", *session.posargs)
+
+
+@nox.session
+def reproduce(session: nox.Session) -> None:
+    """Check the theory, compare the optimizers on real tasks, write the report. Arguments go to ``bench run``."""
+    _install(session, "bench")
+    session.run("python", "-m", "bench", "theory")
     session.run("python", "-m", "bench", "run", "suites/accuracy.toml", "--profile", "embedded", *session.posargs)
     session.run("python", "-m", "bench", "report", "results/local/accuracy", "--profile", "embedded")
 
