@@ -157,6 +157,8 @@ class Space(Optimizer):
 
 def build_rule(rule: Rule, params: Any, graph: ReductionGraph, **settings: Any) -> torch.optim.Optimizer:
     """Build a rule in weight space; one that has a parameter ``graph`` (:func:`pathrnn.muon`) is given the graph."""
+    if not callable(rule):
+        raise TypeError(f"rule must be an optimizer class, or a function that returns one, got {type(rule).__name__}")
     wanted = {"graph": graph} if "graph" in inspect.signature(rule).parameters else {}
     return rule(params, **wanted, **settings)
 

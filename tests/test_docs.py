@@ -1,0 +1,78 @@
+"""The documents keep their word: their tables are those of the records, their figure that of its script."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DEFAULTS = (ROOT / "docs" / "defaults.md").read_text(encoding="utf-8")
+REFERENCE = ROOT / "results" / "reference"
+
+
+def tables(suite: str) -> list[tuple[list[str], list[list[str]]]]:
+    """Header and rows of every table that follows a line ``<!-- records: SUITE, VALUE -->``."""
+    found = re.findall(rf"<!-- records: {suite}, (\w+) -->\n\n((?:\|.*\|\n)+)", DEFAULTS)
+    result = []
+    for value, text in found:
+        header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+        result.append(([value, *header], rows))
+    return result
+
+
+def means(suite: str, value: str) -> pd.Series:
+    """Mean of a value over the test seeds that finished; how many did not stands behind a slash."""
+    records = pd.read_parquet(REFERENCE / suite / "records")
+    test = records[records["role"] == "test"].copy()
+    test["loss"] = [curve[-1] if len(curve) else float("nan") for curve in test["curve_train_loss"]]
+    groups = test.groupby(["name", "rule_name", "space"])
+    mean, lost = groups[value].mean(), groups["status"].agg(lambda status: (status == "diverged").sum())
+    form = {"test": lambda x: f"{x:.1f}" if x >= 1 else f"{x:.3f}", "loss": lambda x: f"{x:.3f}"}[value]
+    return pd.Series({
+        arm: "diverged" if pd.isna(x) else form(x) + (f" ({lost[arm]} diverged)" if lost[arm] else "")
+        for arm, x in mean.items()
+    })
+
+
+@pytest.mark.parametrize("suite", ["defaults", "features", "muon"])
+def test_the_tables_of_the_defaults_are_those_of_the_records(suite: str) -> None:
+    found = tables(suite)
+    assert found
+    for (value, _task, _rule, *spaces), rows in found:
+        expected = means(suite, value)
+        assert len(rows) >= 2
+        for task, rule, *cells in rows:
+            assert cells == [expected[task.strip("`"), rule, space] for space in spaces], (suite, task, rule)
+
+
+@pytest.mark.parametrize("suite", ["defaults", "features", "muon"])
+def test_the_defaults_say_how_to_repeat_them(suite: str) -> None:
+    assert f"python -m bench run suites/{suite}.toml" in DEFAULTS
+    assert (ROOT / "suites" / f"{suite}.toml").exists()
+
+
+def test_the_figure_is_that_of_its_script(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("reduction_graph", ROOT / "docs" / "reduction_graph.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.draw(tmp_path / "again.svg")
+    assert (tmp_path / "again.svg").read_bytes() == (ROOT / "docs" / "reduction_graph.svg").read_bytes()
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/theory.md", "docs/defaults.md"])
+def test_what_a_document_links_to_exists(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#h][^)]*)\)", path.read_text(encoding="utf-8")):
+        assert (path.parent / target).exists(), target
+
+
+def test_every_statement_is_derived() -> None:
+    theory = (ROOT / "docs" / "theory.md").read_text(encoding="utf-8")
+    laws = re.findall(r"^(\w+) = \{", (ROOT / "suites" / "theory.toml").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert len(laws) > 10
+    for law in laws:
+        assert f"(`{law}`)" in theory, law
