@@ -53,8 +53,8 @@ def np_rnn_(graph: ReductionGraph, generator: torch.Generator | None = None) -> 
     ``A = R^T R / n`` with ``R`` standard normal, ``U = (A + I) / e`` with ``e`` the largest eigenvalue of ``A + I``;
     ``W`` normal of deviation ``alpha / sqrt(n)``, ``alpha = sqrt(2) exp(1.2 / (max(n, 6) - 2.4))``; readout Glorot.
 
-    Source: Talathi, Vartak 2015, "Improving performance of recurrent neural network with relu nonlinearity",
-    arXiv 1511.03771, section 3.
+    Source: Talathi, Vartak 2015, "Improving performance of recurrent neural network with relu nonlinearity", arXiv
+    1511.03771, section 3; ``alpha`` is the gain of Sussillo, Abbott 2014, arXiv 1412.6558, with their deviation.
 
     Example:
         >>> rnn, head = torch.nn.RNN(1, 8, nonlinearity="relu"), torch.nn.Linear(8, 2)
