@@ -1,8 +1,7 @@
 """The Skeleton Method: basis paths of a reduction graph, their values and gradients, weight allocation, incidence.
 
-Every hidden unit owns one in-skeleton and one out-skeleton edge. An edge that is not the out-skeleton edge of its tail
-owns one basis path: the in-skeleton edges that lead to its tail, itself, and the out-skeleton edges that lead on from
-its head. So there are ``m - H`` basis paths, whatever the widths.
+Every hidden unit owns an in-skeleton and an out-skeleton edge. Every edge that is not the out-skeleton edge of its tail
+owns a basis path: the in-skeleton edges that lead to its tail, itself, the out-skeleton edges on from its head.
 """
 
 from collections.abc import Sequence
@@ -67,7 +66,8 @@ def without(tensors: Sequence[Tensor], entries: Entries) -> list[Tensor]:
     """Put zero in place of the entries, in copies."""
     result = list(tensors)
     for place, index in zip(entries.places, entries.units, strict=True):
-        result[place] = result[place].scatter(entries.dim, index, 0)
+        nothing = 0 * result[place].gather(entries.dim, index)  # which keeps what is not finite
+        result[place] = result[place].scatter(entries.dim, index, nothing)
     return result
 
 
@@ -133,8 +133,7 @@ class BasisPaths:
     any widths. Deviations: the predecessor's public code freezes more than H weights where layers widen.
 
     Example:
-        >>> from torch import nn
-        >>> rnn, head = nn.RNN(3, 5, nonlinearity="relu"), nn.Linear(5, 2)
+        >>> rnn, head = torch.nn.RNN(3, 5, nonlinearity="relu"), torch.nn.Linear(5, 2)
         >>> basis = BasisPaths(ReductionGraph(rnn, head))
         >>> basis.count, tuple(basis.values().shape), tuple(basis.incidence().shape)
         (57, (57,), (57, 62))
@@ -176,8 +175,7 @@ class BasisPaths:
             ValueError: a wrong shape, a value that is not finite, or a skeleton path value of zero.
         """
         tensors, owns, chosen = self.graph.parameters(), self._owners(), self.skeleton
-        expected = (*owns.shape[:-1], self.count)
-        if values.shape != expected:
+        if values.shape != (expected := (*owns.shape[:-1], self.count)):
             raise ValueError(f"values must have shape {expected}, one per basis path, got {tuple(values.shape)}")
         if not bool(torch.isfinite(values).all()):
             raise ValueError(f"values must be finite, got {values[~torch.isfinite(values)][0].item()}")
@@ -191,14 +189,13 @@ class BasisPaths:
         put_(tensors, chosen.outs, outs)
 
     def incidence(self) -> Tensor:
-        """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, columns in edge order."""
+        """Count how often each path uses each edge: sparse int64 ``[m - H, m]``, by way of a dense one of that size."""
         # With weights of one, the derivative of a product by a weight is the number of times it is a factor.
         tensors = self.graph.parameters()
         if tensors[0].dim() > 2:
             raise ValueError(f"incidence needs a graph without replica axes, got {tuple(tensors[0].shape[:-2])}")
-        ones = torch.ones_like(self.graph.weights())
-        jacobian = torch.func.jacrev(lambda weights: self._values(unflatten(weights, tensors)))(ones)
-        return jacobian.long().to_sparse()  # type: ignore[no-any-return]
+        jacobian = torch.func.jacrev(lambda weights: self._values(unflatten(weights, tensors)))
+        return jacobian(torch.ones_like(self.graph.weights())).long().to_sparse()  # type: ignore[no-any-return]
 
     def _values(self, tensors: Sequence[Tensor]) -> Tensor:
         return self._select(list(map(torch.mul, tensors, factors(self.graph.wiring(), *self._products(tensors)))))

@@ -1,11 +1,12 @@
 """Representatives of a network's class under positive scaling: the balanced gauge."""
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from pathrnn.graph import ReductionGraph, UnitValues, Wire, incoming, outgoing, require_nonzero, scale_factors
+from pathrnn.graph import ReductionGraph, UnitValues, Wire, incoming, outgoing, scale_factors
 
 _TOLERANCE = 1e-13  # of |log(phi^2)| in a sweep; the sums themselves round at about 1e-15
 _SWEEPS = 10_000  # a hundred times what usual starts need; a network not balanced by then has no balanced gauge
@@ -17,13 +18,12 @@ def balance_(graph: ReductionGraph) -> None:
 
     Self-loops are left out (rescaling cannot change them). The result is the unique minimiser of the total squared
     norm over all positive rescalings, so any two networks that differ by a rescaling end up equal. The function does
-    not change. A unit without incoming or outgoing weight is a ValueError. Source: ours; the optimality condition is
-    Osborne's matrix balancing (1960) on the reduction graph.
+    not change. A unit that is not reached from an input or a bias, or reaches no output, is a ValueError. Source: ours;
+    the optimality condition is Osborne's matrix balancing (1960) on the reduction graph.
 
     Example:
-        >>> from torch import nn
-        >>> rnn, head = nn.RNN(1, 1, nonlinearity="relu", bias=False), nn.Linear(1, 1, bias=False)
-        >>> _ = nn.init.constant_(rnn.weight_ih_l0, 8.0), nn.init.constant_(head.weight, 2.0)
+        >>> rnn, head = torch.nn.RNN(1, 1, nonlinearity="relu", bias=False), torch.nn.Linear(1, 1, bias=False)
+        >>> _ = torch.nn.init.constant_(rnn.weight_ih_l0, 8.0), torch.nn.init.constant_(head.weight, 2.0)
         >>> balance_(ReductionGraph(rnn, head))
         >>> rnn.weight_ih_l0.item(), head.weight.item()
         (4.0, 4.0)
@@ -46,22 +46,24 @@ def balancing(graph: ReductionGraph) -> UnitValues:
     for energy, (tail, head) in zip(energies, wiring, strict=True):
         if tail == head:
             energy.diagonal(dim1=-2, dim2=-1).zero_()
-    for name, side in (("incoming", incoming), ("outgoing", outgoing)):
-        sums = [side(energies, wiring, layer) for layer in layers]
-        require_nonzero(f"sum of squared {name} weights (self-loops apart)", sums)
-    squares = [torch.ones_like(own) for own in sums]
+    squares = [torch.ones_like(incoming(energies, wiring, layer)) for layer in layers]
     for _ in range(_SWEEPS):
-        worst = 0.0
+        drifts = []
         for layer in layers:
             change = _improvement(energies, wiring, layer)
             squares[layer - 1] *= change
             for energy, (tail, head) in zip(energies, wiring, strict=True):
                 energy.mul_(change.unsqueeze(-1) if tail >= 0 else change) if head == layer else None
                 energy.div_(change.unsqueeze(-2)) if tail == layer else None
-            worst = max(worst, float(change.log().abs().max()))
+            drifts.append(change.log().abs().nan_to_num(math.inf, math.inf))
+        worst = max(float(drift.max()) for drift in drifts)
         if worst < _TOLERANCE:
             return [square.sqrt() for square in squares]
-    raise ValueError(f"the balanced gauge did not converge: changes must fall below {_TOLERANCE}, got {worst}")
+        if worst == math.inf:
+            break
+    layer, drift = max(enumerate(drifts, 1), key=lambda pair: float(pair[1].max()))
+    rule = "every hidden unit must be reached from an input or a bias, and reach an output, by nonzero, finite weights"
+    raise ValueError(f"{rule}, got none for unit {int(drift.argmax()) % drift.shape[-1]} in hidden layer {layer}")
 
 
 def sweep(graph: ReductionGraph) -> UnitValues:

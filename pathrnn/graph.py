@@ -73,10 +73,9 @@ def scale_factors(wiring: Sequence[Wire], phi: UnitValues) -> list[Tensor]:
 class ReductionGraph:
     """The reduction graph of an ``nn.RNN`` and the ``nn.Linear`` that reads it, or of a feed-forward ``nn.Sequential``.
 
-    Weights are read from the modules at each call and never cached. Any depth, ``bias`` on or off, ``batch_first``
-    either way, dropout between layers, a readout of the last step or of every step. Parameters may carry leading
-    replica axes ``R``, all the same. Edge order, everywhere in the package: layer by layer from the input, in each
-    the row-major ``weight_ih``, ``weight_hh``, then ``bias_ih``, ``bias_hh``; last ``head.weight``, ``head.bias``.
+    Weights are read from the modules at each call. Any depth, biases or none, ``batch_first`` either way, dropout
+    between layers, a readout of any steps; parameters may carry leading replica axes ``R``. Edge order, everywhere:
+    layer by layer, ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``, row by row; last those of ``head``.
 
     Args:
         rnn: recurrent network with ``nonlinearity="relu"``, one direction; or ``nn.Sequential`` of ``nn.Linear`` and
@@ -169,11 +168,12 @@ class ReductionGraph:
         if [scale.shape[-1:] for scale in scales] != [(width,) for width in widths]:
             shapes = [tuple(scale.shape) for scale in scales]
             raise ValueError(f"scales must hold one tensor per hidden layer, of last size {widths}, got {shapes}")
-        for index, scale in enumerate(scales):
-            if not bool((torch.isfinite(scale) & (scale > 0)).all()):
-                raise ValueError(f"scales[{index}] must be positive and finite, got {scale.tolist()}")
         tensors = self.parameters()
-        torch._foreach_mul_(tensors, scale_factors(self.wiring(), [scale.to(tensors[0]) for scale in scales]))
+        phi = [scale.to(tensors[0]) for scale in scales]
+        for index, (scale, own) in enumerate(zip(scales, phi, strict=True)):
+            if not bool((torch.isfinite(own) & torch.isfinite(1 / own) & (own > 0)).all()):
+                raise ValueError(f"scales[{index}] must be positive and finite, got {scale.tolist()}")
+        torch._foreach_mul_(tensors, scale_factors(self.wiring(), phi))
 
     def _linears(self) -> list[nn.Linear]:
         modules = self.rnn if isinstance(self.rnn, nn.Sequential) else [self.head]
@@ -188,7 +188,7 @@ def require_nonzero(what: str, values: UnitValues) -> None:
             *_, unit = bad.nonzero()[0].tolist()
             raise ValueError(
                 f"the {what} of unit {unit} in hidden layer {layer} must be nonzero and finite, "
-                f"got {value[bad][0].item()}; start from another init, or call pathrnn.init.skeleton_ones_"
+                f"got {value[bad][0].item()}; change it, or start from another init"
             )
 
 
@@ -200,10 +200,8 @@ def _require(holds: bool, error: type[Exception], rule: str, got: Any) -> None:
 def _require_recurrent(rnn: Any, head: Any) -> None:
     rule = "rnn must be a torch.nn.RNN or an nn.Sequential of Linear and ReLU: path space needs plain ReLU units"
     _require(isinstance(rnn, nn.RNN), TypeError, rule, type(rnn).__name__)
-    rule = "rnn.nonlinearity must be 'relu', which positive scaling leaves alone"
-    _require(rnn.nonlinearity == "relu", ValueError, rule, repr(rnn.nonlinearity))
-    rule = "rnn.bidirectional must be False: both directions would share one readout"
-    _require(not rnn.bidirectional, ValueError, rule, True)
+    _require(rnn.nonlinearity == "relu", ValueError, "rnn.nonlinearity must be 'relu'", repr(rnn.nonlinearity))
+    _require(not rnn.bidirectional, ValueError, "rnn.bidirectional must be False: one readout, one direction", True)
     _require(isinstance(head, nn.Linear), TypeError, "head must be a torch.nn.Linear", type(head).__name__)
 
 

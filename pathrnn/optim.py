@@ -1,6 +1,6 @@
 """Optimizers in path space: a space times a rule, where the rule is any torch optimizer class."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,9 @@ from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, require_non
 from pathrnn.space import Optimizer, Rule, Space
 
 _DEGREES = dict.fromkeys(["momentum_buffer", "exp_avg", "grad_avg", "exp_inf"], 1)
-_DEGREES |= dict.fromkeys(["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2)
+_DEGREES |= dict.fromkeys(["step", "mu_product"], 0) | dict.fromkeys(
+    ["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2
+)
 _COORDINATES = ["relative", "normalised", "raw"]
 
 
@@ -43,9 +45,8 @@ class PathSpace(Space):
         ValueError: ``lr <= 0``, a bad option, a graph weight that is not in ``params``, a zero skeleton weight; in
             ``step``, a gradient that is not finite.
 
-    Source: ours, after "Path Space for Recurrent Neural Networks with ReLU Activations" (ICLR 2020 submission), of
-    which only the abstract is public; ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest to it.
-    Deviations: relative and normalised coordinates, guard, clipping in path space and magnitude skeleton.
+    Source: ours, after the seed paper (ICLR 2020 submission, see README), of which only the abstract is public;
+    ``rule=torch.optim.SGD, coordinates="raw", skeleton="index"`` is nearest. Deviations: all other options.
 
     Example:
         >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
@@ -54,8 +55,6 @@ class PathSpace(Space):
         >>> head(rnn(torch.randn(16, 5, 3))[0]).square().mean().backward()
         >>> optimizer.step()
     """
-
-    _kept = ("_choice", "_units", "guard_count")
 
     def __init__(
         self,
@@ -75,23 +74,34 @@ class PathSpace(Space):
             raise ValueError(f"max_step_ratio must lie between 0 and 1, or be None, got {max_step_ratio}")
         super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
         self.coordinates, self.max_step_ratio, self.guard_count = coordinates, max_step_ratio, 0
-        self._skeleton = choose(graph, skeleton)
+        self._name, self.skeleton, self._fresh = f"PathSpace with {coordinates} coordinates", skeleton, True
+        self._kept = ("_choice", "_units", "_fresh", "guard_count")
+        self._choose()
+
+    def _choose(self) -> None:
+        """Choose the skeleton, and the magnitudes in which its weights are measured, from the weights as they are."""
+        self._skeleton = choose(self.graph, self.skeleton)
         self._require_nonzero()
-        weights = [torch.ones_like(w) for w in self._tensors] if coordinates == "raw" else balanced(graph)
+        weights = [torch.ones_like(w) for w in self._tensors] if self.coordinates == "raw" else balanced(self.graph)
         self._choice = [[own.squeeze(side.dim) for own in side.units] for side in self._skeleton[:2]]
         self._units = [list(map(torch.abs, read(weights, side))) for side in self._skeleton[:2]]
         self._settle()
 
     def _settle(self) -> None:
+        """Put the constants, which a checkpoint may have brought, where the weights are and in their type."""
         like = self._tensors[0]
         self._choice = [[own.to(like.device) for own in side] for side in self._choice]
         self._units = [[unit.to(like) for unit in side] for side in self._units]
-        self._skeleton = from_choice(self._wiring, *self._choice)
+        self._skeleton, self._settled = from_choice(self._wiring, *self._choice), self._units
 
     def _scale(self) -> list[Tensor] | None:
-        outs = read(self._tensors, self._skeleton.outs)
-        if self._units[1][0].dtype != outs[0].dtype or self._units[1][0].device != outs[0].device:
+        if self._fresh:  # weights may have been loaded since
+            self._choose()
+            self._fresh = False
+        unit, like = self._units[1][0], self._tensors[0]
+        if self._settled is not self._units or (unit.dtype, unit.device) != (like.dtype, like.device):
             self._settle()
+        outs = read(self._tensors, self._skeleton.outs)
         if all(map(torch.equal, map(torch.abs, outs), self._units[1])):
             return None
         self._require_nonzero()
@@ -144,12 +154,12 @@ class PathSpace(Space):
 
 
 class GaugeFixed(Space):
-    """Run any torch optimizer on the weights of the balanced gauge, to which the first step brings them.
+    """Run SGD, RMSprop, Adam and its kin, Adagrad, Lion or Muon on the weights of the balanced gauge.
 
-    The balanced gauge is the one representative of all networks that differ by a positive rescaling of hidden units
-    whose total squared norm is least (:func:`pathrnn.balance_`); so they all train alike. Every few steps a sweep
-    restores it, and state follows: with a weight times ``r``, a mean of gradients goes times ``1 / r`` and a mean of
-    squares times ``1 / r**2``. While a weight has no gradient, the gauge is left to drift. Source: ours.
+    Of all networks that differ by a positive rescaling of hidden units, it is the one with the least total squared norm
+    (:func:`pathrnn.balance_`); so they all train alike. The first step goes there, and the first after weights were
+    changed from outside; every few steps a sweep restores it, and state follows: with a weight times ``r``, means of
+    gradients go times ``1 / r``, of squares times ``1 / r**2``. While a weight has no gradient, the gauge may drift.
 
     Args:
         params, graph, rule, max_path_norm: as for :class:`PathSpace`.
@@ -167,8 +177,6 @@ class GaugeFixed(Space):
         >>> optimizer.step()
     """
 
-    _kept = ("_phi", "_count")
-
     def __init__(
         self,
         params: Any,
@@ -183,10 +191,12 @@ class GaugeFixed(Space):
             raise ValueError(f"every must be at least 1, got {every}")
         super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
         balancing(graph)  # refuses networks that have no balanced gauge
-        self.every, self._count = every, 0  # of steps since the weights are in the gauge
+        self._kept, self.every, self._count = ("_phi", "_count"), every, 0  # count of steps in the gauge
         self._phi: UnitValues | None = None
 
     def _scale(self) -> list[Tensor] | None:
+        if self._versions not in (None, [tensor._version for tensor in self._tensors]):
+            self._count, self._phi = 0, None  # somebody else has changed weights
         if self._count:
             return None
         self._phi = self._phi or balancing(self.graph)
@@ -195,18 +205,21 @@ class GaugeFixed(Space):
     def _leave(self, at: Any, whole: bool) -> None:
         self._count += whole
         if whole and (self._count - 1) % self.every == 0:
-            for tensor, factor in zip(self._tensors, scale_factors(self._wiring, sweep(self.graph)), strict=True):
-                tensor.mul_(factor)
-                for name, value in self.state.get(tensor, {}).items():
-                    if isinstance(value, Tensor) and value.dim():
-                        value.div_(factor ** _degree(name, self.state[tensor]))
+            scale, moves = scale_factors(self._wiring, sweep(self.graph)), []
+            for tensor, factor in zip(self._tensors, scale, strict=True):
+                moves += [(value, factor**degree) for value, degree in _degrees(self.state.get(tensor, {}))]
+            torch._foreach_mul_(self._tensors, scale)
+            for value, factor in moves:
+                value.div_(factor)
 
 
-def _degree(name: str, state: dict[str, Any]) -> int:
-    """Tell how often state is divided by the factor of its weight when that is rescaled."""
-    if name not in _DEGREES:
-        raise ValueError(f"GaugeFixed must know how the state of its rule scales, got {name!r}: use PathSpace")
-    return 0 if name == "momentum_buffer" and "square_avg" in state else _DEGREES[name]  # that of RMSprop has no unit
+def _degrees(state: dict[str, Any]) -> Iterator[tuple[Tensor, int]]:
+    """Tell how often each piece of state is divided by the factor of its weight when that is rescaled."""
+    for name, value in state.items():
+        if name not in _DEGREES:
+            raise ValueError(f"GaugeFixed must know how the state of its rule scales, got {name!r}: use PathSpace")
+        if _DEGREES[name] and value is not None and (name != "momentum_buffer" or "square_avg" not in state):
+            yield value, _DEGREES[name]  # but for the momentum of RMSprop, which has no unit
 
 
 def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
@@ -214,8 +227,8 @@ def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
 
     Muon (momentum 0.95, Nesterov, five Newton-Schulz steps, step times ``sqrt(max(1, rows / columns))``) gets ``W^l``
     and ``U^l`` of the hidden layers; Adam the readout, biases and parameters outside the graph. In weight space, call
-    it as ``muon(lr, adam_lr)(params, graph=graph)``. A parameter group may set ``lr``, ``adam_lr``, ``weight_decay`` of
-    its own; in ``param_groups`` it stands as two groups.
+    it as ``muon(lr, adam_lr)(params, graph=graph)``. A parameter group may set ``lr`` (Adam's, if it has no matrix),
+    ``adam_lr`` and ``weight_decay`` of its own; in ``param_groups`` it stands as two groups.
 
     Args:
         lr: rate of Muon, the spectral norm of a step; positive.
@@ -256,14 +269,18 @@ class _MuonAndAdam(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Split a group by whose its parameters are."""
-        own = dict(param_group)
-        items, rates = own.pop("params"), {"muon": own.pop("lr", None), "adam": own.pop("adam_lr", None)}
-        named = [it if isinstance(it, tuple) else ("", it) for it in ([items] if isinstance(items, Tensor) else items)]
+        own, parts = dict(param_group), {"muon": list[Any](), "adam": list[Any]()}
+        lr, adam_lr, items = own.pop("lr", None), own.pop("adam_lr", None), own.pop("params")
+        for item in [items] if isinstance(items, Tensor) else items:
+            matrix = id(item[1] if isinstance(item, tuple) else item) in self._matrices
+            parts["muon" if matrix else "adam"].append(item)
+        if extra := sorted(set(own) - {"weight_decay"}):
+            raise ValueError(f"a group of muon may set lr, adam_lr and weight_decay, got {extra}")
+        rates = {"muon": lr, "adam": adam_lr if parts["muon"] else adam_lr or lr}
         for name, rule in self._rules.items():
-            tensors = [tensor for _, tensor in named if (id(tensor) in self._matrices) == (name == "muon")]
-            if tensors:
-                rate = {} if rates[name] is None else {"lr": rates[name]}
-                super().add_param_group({**rule.defaults, **own, **rate, "params": tensors, "rule": name})
+            if parts[name]:
+                own["lr"] = rates[name] or rule.defaults["lr"]
+                super().add_param_group({**rule.defaults, **own, "params": parts[name], "rule": name})
 
     def _step(self) -> None:
         for name, rule in self._rules.items():

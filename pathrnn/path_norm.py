@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pathrnn.gauge import balance_
-from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, flatten, incoming
+from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, flatten, incoming, outgoing, require_nonzero
 from pathrnn.space import Space
 
 
@@ -32,10 +32,9 @@ class PathSGD(Space):
     ReLU Activations", arXiv 1605.07154, sections 3 and 4.
 
     Example:
-        >>> from torch import nn
-        >>> rnn, head = nn.RNN(3, 8, nonlinearity="relu", batch_first=True), nn.Linear(8, 2)
+        >>> rnn, head = torch.nn.RNN(3, 8, nonlinearity="relu"), torch.nn.Linear(8, 2)
         >>> optimizer = PathSGD([*rnn.parameters(), *head.parameters()], ReductionGraph(rnn, head), lr=0.1, steps=5)
-        >>> head(rnn(torch.randn(4, 5, 3))[0][:, -1]).sum().backward()
+        >>> head(rnn(torch.randn(5, 4, 3))[0][-1]).sum().backward()
         >>> optimizer.step()
     """
 
@@ -50,26 +49,24 @@ class PathSGD(Space):
     def _slopes(self, weights: Any, slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], None]:
         totals = map(torch.add, *kappa(self.graph, self.steps, self.second_term))
         pairs = zip(slopes, totals, strict=True)
-        return [torch.where(total > 0, slope / total, 0.0).to(slope.dtype) for slope, total in pairs], None
+        return [torch.where(total > 0, slope / total, 0 * slope).to(slope.dtype) for slope, total in pairs], None
 
 
 def path_condition_(graph: ReductionGraph, steps: int = 2) -> None:
     r"""Rescale the network, in place, to the path-conditioned gauge; its function does not change.
 
-    With ``d = diag(dPhi^T dPhi)`` for the lifting ``Phi`` of the weights to the values of all paths of the network,
-    unrolled for so many steps, this is the rescaling that brings ``d`` closest to a multiple of ones: the least
-    :math:`m \log \sum_e d_e - \sum_e \log d_e`.
+    With ``d = diag(dPhi^T dPhi)`` for the map ``Phi`` of weights to values of all paths, unrolled for so many steps,
+    it brings ``d`` closest to a multiple of ones: the least :math:`m \log \sum_e d_e - \sum_e \log d_e`.
 
     Raises:
-        ValueError: ``steps < 1``, or a unit without incoming or outgoing weight.
+        ValueError: ``steps < 1``, a unit that is on no path of so many steps, or not reached or heard at all.
 
     Source: Lebeurrier, Vayer, Gribonval 2026, "Path-conditioned training", arXiv 2602.19799. Deviations: recurrent
     graphs; the convex problem is solved by L-BFGS from the balanced gauge instead of unit by unit.
 
     Example:
-        >>> from torch import nn
-        >>> rnn, head = nn.RNN(1, 1, nonlinearity="relu", bias=False), nn.Linear(1, 1, bias=False)
-        >>> _ = nn.init.constant_(rnn.weight_ih_l0, 8.0), nn.init.constant_(head.weight, 2.0)
+        >>> rnn, head = torch.nn.RNN(1, 1, nonlinearity="relu", bias=False), torch.nn.Linear(1, 1, bias=False)
+        >>> _ = torch.nn.init.constant_(rnn.weight_ih_l0, 8.0), torch.nn.init.constant_(head.weight, 2.0)
         >>> path_condition_(ReductionGraph(rnn, head))
         >>> rnn.weight_ih_l0.item(), head.weight.item()
         (4.0, 4.0)
@@ -79,7 +76,9 @@ def path_condition_(graph: ReductionGraph, steps: int = 2) -> None:
     balance_(graph)
     wiring, (first, second) = graph.wiring(), kappa(graph, steps, second_term=True)
     d = list(torch._foreach_add(first, second, alpha=0.5))
-    units = [incoming(d, wiring, layer) for layer in range(1, wiring[-1].head)]
+    for side in (outgoing, incoming):
+        units = [side(d, wiring, layer) for layer in range(1, wiring[-1].head)]
+        require_nonzero(f"weight of the {side.__name__} edges on paths of so many steps", units)
     logs = [torch.zeros_like(own).requires_grad_() for own in units]  # of phi squared
     solver = torch.optim.LBFGS(logs, 1, 1000, None, 1e-13, 0, line_search_fn="strong_wolfe")
 

@@ -25,18 +25,17 @@ class Optimizer(torch.optim.Optimizer):
         self._step()
         return loss
 
-    def _step(self) -> None:
-        """Take a step with the gradients that are there."""
+    def _step(self) -> None: ...
 
     def __getstate__(self) -> dict[str, Any]:
-        """Give deepcopy and pickle what they need."""
-        return {key: value for key, value in self.__dict__.items() if key != "step"}
+        return {key: value for key, value in self.__dict__.items() if key not in {"step", "_versions"}}
 
 
 class Space(Optimizer):
     """Run a rule, whose groups and state these are, on what a subclass makes of weights of a graph and gradients."""
 
     _kept: tuple[str, ...] = ()  # attributes that a checkpoint needs
+    _versions: list[int] | None = None  # torch's counters of changes, when the last step had been taken
 
     def __init__(
         self, params: Any, graph: ReductionGraph, rule: Rule, max_path_norm: float | None, rule_kwargs: dict[str, Any]
@@ -50,23 +49,24 @@ class Space(Optimizer):
         self._tensors, self._wiring = graph.parameters(), graph.wiring()  # Parameters, as every torch optimizer holds
         self.rule = build_rule(rule, params, graph, **rule_kwargs)
         super().__init__(self.rule.param_groups, self.rule.defaults)
-        self._share()
+        self._name, self.state, self.param_groups = type(self).__name__, self.rule.state, self.rule.param_groups
         given = {id(tensor) for group in self.param_groups for tensor in group["params"]}
         if missing := [name for name, t in zip(graph.names(), self._tensors, strict=True) if id(t) not in given]:
             raise ValueError(f"params must hold every weight of the graph, got none for {missing[0]}")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters outside the graph, as to any torch optimizer."""
-        if self.param_groups is not self.rule.param_groups:  # the constructor of torch lists the groups of the rule
-            super().add_param_group(param_group)
-        else:
-            _require_positive_rate(param_group)
+        _require_positive_rate(param_group)
+        if "_name" in self.__dict__:
             self.rule.add_param_group(param_group)
+        else:  # the constructor of torch lists the groups of the rule
+            super().add_param_group(param_group)
 
     def _step(self) -> None:
+        self.rule.state = self.state  # which some replace, to forget
         grads = [tensor.grad for tensor in self._tensors]
         if all(grad is None for grad in grads):
-            self._rule_step()
+            self.rule.step()
             return
         whole = all(grad is not None for grad in grads)
         weights: Sequence[Tensor] = self._tensors
@@ -83,7 +83,7 @@ class Space(Optimizer):
             self._enter(at)
             for tensor, grad, slope in zip(self._tensors, grads, slopes, strict=True):
                 tensor.grad = None if grad is None else slope
-            self._rule_step()
+            self.rule.step()
         finally:
             for tensor, grad in zip(self._tensors, grads, strict=True):
                 tensor.grad = grad
@@ -92,29 +92,22 @@ class Space(Optimizer):
                 torch._foreach_div_(self._tensors, scale)
             for tensor, before in still:
                 tensor.copy_(before)
+            self._versions = [tensor._version for tensor in self._tensors]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return groups, the rule's state, and the constants of the space."""
-        space = {"name": type(self).__name__, **{name: getattr(self, name) for name in self._kept}}
+        """Return groups, the rule's state, and the constants of the space; its hooks are those of ``rule``."""
+        space = {"name": self._name, **{name: getattr(self, name) for name in self._kept}}
         return {**self.rule.state_dict(), "space": space}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue, bit by bit, from the :meth:`state_dict` of this class for the same network, rule and groups."""
-        own, space = type(self).__name__, state_dict.get("space", {})
-        if space.get("name") != own:
-            raise ValueError(f"state_dict must come from {own}, got {space.get('name', 'that of a torch optimizer')}")
+        space = state_dict.get("space", {})
+        if (name := space.get("name", "a torch optimizer")) != self._name:
+            raise ValueError(f"state_dict must come from {self._name}, got that of {name}")
         self.rule.load_state_dict({key: value for key, value in state_dict.items() if key != "space"})
-        self._share()
+        self.state, self.param_groups, self._versions = self.rule.state, self.rule.param_groups, None
         for name in self._kept:
             setattr(self, name, space[name])
-        self._settle()
-
-    def _rule_step(self) -> None:
-        step = type(self.rule).step
-        getattr(step, "__wrapped__", step)(self.rule)  # without torch's profiling of a step, which our own has already
-
-    def _share(self) -> None:
-        self.param_groups, self.state, self.defaults = self.rule.param_groups, self.rule.state, self.rule.defaults
 
     def _clipped(self, slopes: list[Tensor]) -> list[Tensor]:
         """Bound the Euclidean norm over all entries of all slopes, per replica; refuse what is not finite."""
@@ -125,21 +118,15 @@ class Space(Optimizer):
             if bool(torch.isfinite(norm).all()):
                 break
         else:
-            self._refuse(slopes)
+            for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
+                if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
+                    value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
+                    raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
+            raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
         if self.max_path_norm is None or bool((norm <= self.max_path_norm).all()):
             return slopes
         factor = (self.max_path_norm / norm).clamp(max=1.0).to(slopes[0].dtype)
         return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)) for slope in slopes]
-
-    def _refuse(self, slopes: list[Tensor]) -> None:
-        for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
-            if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
-                value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
-                raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
-        raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
-
-    def _settle(self) -> None:
-        """Put what a checkpoint held where the weights are, in their type."""
 
     def _scale(self) -> list[Tensor] | None:
         """Return factors that bring the weights to the gauge in which the rule works; None where they are."""

@@ -142,7 +142,7 @@ def test_zero_skeleton_weight_is_named() -> None:
         rnn.weight_ih_l0[4, 1] = 0.0
     message = (
         "the in-skeleton weight of unit 4 in hidden layer 1 must be nonzero and finite, got 0.0; "
-        "start from another init, or call pathrnn.init.skeleton_ones_"
+        "change it, or start from another init"
     )
     with pytest.raises(ValueError, match=refused(message)):
         pathrnn.BasisPaths(pathrnn.ReductionGraph(rnn, head))

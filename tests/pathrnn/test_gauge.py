@@ -49,15 +49,35 @@ def test_a_strong_cycle_cannot_make_it_oscillate() -> None:
     assert float(squares[0, 1] * squares[1, 0]) == pytest.approx(1e12, rel=1e-12)
 
 
-@pytest.mark.parametrize(("side", "name"), [("incoming", "weight_ih_l0"), ("outgoing", "weight")])
-def test_a_unit_without_weights_is_named(side: str, name: str) -> None:
+UNREACHED = "every hidden unit must be reached from an input or a bias, and reach an output, by nonzero, finite weights"
+
+
+@pytest.mark.parametrize("name", ["weight_ih_l0", "weight"])
+@pytest.mark.parametrize("recurrent", [True, False])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_unit_without_weights_is_named_and_nothing_changes(name: str, recurrent: bool, whole: bool) -> None:
+    rnn, head = nn.RNN(3, 4, nonlinearity="relu", bias=False), nn.Linear(4, 2)
+    unit = 0 if whole else 2
+    with torch.no_grad():
+        if not recurrent or not whole:
+            rnn.weight_hh_l0.zero_()
+        rows = rnn.weight_ih_l0 if name == "weight_ih_l0" else head.weight.T
+        (rows if whole else rows[unit]).zero_()
+    graph = pathrnn.ReductionGraph(rnn, head)
+    before = graph.weights()
+    for act in (pathrnn.balance_, pathrnn.path_condition_):
+        with pytest.raises(ValueError, match=re.escape(f"{UNREACHED}, got none for unit {unit} in hidden layer 1")):
+            act(graph)
+    with pytest.raises(ValueError, match=re.escape(UNREACHED)):
+        pathrnn.GaugeFixed(graph.parameters(), graph, torch.optim.SGD, lr=0.1)
+    assert torch.equal(graph.weights(), before)
+
+
+def test_units_that_hear_each_other_alone_are_refused() -> None:
     rnn, head = nn.RNN(3, 4, nonlinearity="relu", bias=False), nn.Linear(4, 2)
     with torch.no_grad():
-        rnn.weight_hh_l0.zero_()
-        (rnn.weight_ih_l0[2] if side == "incoming" else head.weight[:, 2]).zero_()
-    message = (
-        f"the sum of squared {side} weights (self-loops apart) of unit 2 in hidden layer 1 must be nonzero and finite, "
-        "got 0.0; start from another init, or call pathrnn.init.skeleton_ones_"
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
+        rnn.weight_ih_l0[:2] = 0.0
+        rnn.weight_hh_l0[:2] = 0.0
+        rnn.weight_hh_l0[0, 1] = rnn.weight_hh_l0[1, 0] = 0.5
+    with pytest.raises(ValueError, match=re.escape(f"{UNREACHED}, got none for unit")):
         pathrnn.balance_(pathrnn.ReductionGraph(rnn, head))

@@ -76,7 +76,7 @@ def refused(message: str) -> str:
             nn.RNN(3, 5),
             nn.Linear(5, 2),
             ValueError,
-            "rnn.nonlinearity must be 'relu', which positive scaling leaves alone, got 'tanh'",
+            "rnn.nonlinearity must be 'relu', got 'tanh'",
         ),
         (
             nn.LSTM(3, 5),
@@ -96,7 +96,7 @@ def refused(message: str) -> str:
             nn.RNN(3, 5, nonlinearity="relu", bidirectional=True),
             nn.Linear(5, 2),
             ValueError,
-            "rnn.bidirectional must be False: both directions would share one readout, got True",
+            "rnn.bidirectional must be False: one readout, one direction, got True",
         ),
         (nn.RNN(3, 5, nonlinearity="relu"), nn.ReLU(), TypeError, "head must be a torch.nn.Linear, got ReLU"),
         (
@@ -199,6 +199,10 @@ def test_shapes_that_do_not_chain_are_refused() -> None:
         ([torch.ones(3)], "scales must hold one tensor per hidden layer, of last size [4], got [(3,)]"),
         ([torch.tensor([1.0, 2.0, 0.0, 1.0])], "scales[0] must be positive and finite, got [1.0, 2.0, 0.0, 1.0]"),
         ([torch.full((4,), torch.inf)], "scales[0] must be positive and finite, got [inf, inf, inf, inf]"),
+        (
+            [torch.full((4,), 1e-320, dtype=torch.float64)],
+            "scales[0] must be positive and finite, got [1e-320, 1e-320, 1e-320, 1e-320]",
+        ),
     ],
 )
 def test_bad_scales_are_refused(scales: list[torch.Tensor], message: str) -> None:

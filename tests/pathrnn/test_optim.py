@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -250,6 +251,27 @@ def test_muon_in_weight_space_is_that_of_torch() -> None:
     assert same_weights(model, reference)
 
 
+def test_groups_of_muon_have_rates_of_their_own() -> None:
+    model = Model()
+    groups = [
+        {"params": model.rnn.named_parameters(), "lr": 0.1, "adam_lr": 0.2},
+        {"params": model.head.named_parameters(), "lr": 0.3},
+        {"params": [("embedding", model.embedding.weight)], "weight_decay": 0.4},
+    ]
+    optimizer = pathrnn.PathSpace(groups, model.graph, pathrnn.muon(0.01, 0.02))
+    assert [(group["rule"], group["lr"], group["weight_decay"]) for group in optimizer.param_groups] == [
+        ("muon", 0.1, 0.0),
+        ("adam", 0.2, 0.0),
+        ("adam", 0.3, 0.0),
+        ("adam", 0.02, 0.4),
+    ]
+    assert optimizer.param_groups[2]["param_names"] == ["weight", "bias"]
+    with pytest.raises(
+        ValueError, match=refused("a group of muon may set lr, adam_lr and weight_decay, got ['betas']")
+    ):
+        optimizer.add_param_group({"params": nn.Parameter(torch.ones(2)), "betas": (0.5, 0.5)})
+
+
 @pytest.mark.parametrize(("name", "rates"), [("lr", (0.0, 0.1)), ("adam_lr", (0.1, -1.0))])
 def test_muon_refuses_bad_rates(name: str, rates: tuple[float, float]) -> None:
     with pytest.raises(ValueError, match=refused(f"{name} must be positive, got {min(rates)}")):
@@ -264,13 +286,18 @@ def test_the_gauge_stays_balanced_while_training(rule: str) -> None:
         assert (phi.log().abs() < 0.05).all()
 
 
-def test_the_gauge_refuses_state_it_does_not_know() -> None:
-    model = Model()
+def test_the_gauge_refuses_state_it_does_not_know_and_leaves_the_step_whole() -> None:
+    model, reference = twins()
     optimizer = pathrnn.GaugeFixed(model.parameters(), model.graph, torch.optim.Rprop, lr=0.01)
+    pathrnn.balance_(reference.graph)
     model.backward()
     message = "GaugeFixed must know how the state of its rule scales, got 'prev': use PathSpace"
     with pytest.raises(ValueError, match=refused(message)):
         optimizer.step()
+    reference.backward()
+    torch.optim.Rprop(reference.parameters(), lr=0.01).step()
+    for own, other in zip(model.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-4, atol=1e-6)
 
 
 def tensors_in(found: Any, seen: set[int]) -> Iterator[Tensor]:
@@ -476,6 +503,26 @@ def test_weights_of_the_graph_must_all_be_given() -> None:
         pathrnn.PathSpace(model.rnn.parameters(), graph, torch.optim.SGD, lr=0.1)
 
 
+def test_a_bad_rate_in_a_group_is_refused() -> None:
+    model = Model()
+    groups = [{"params": list(model.rnn.parameters())}, {"params": list(model.head.parameters()), "lr": 0.0}]
+    with pytest.raises(ValueError, match=refused("lr must be positive, got 0.0")):
+        pathrnn.PathSpace(groups, model.graph, torch.optim.SGD, lr=0.1)
+
+
+@pytest.mark.parametrize("arm", ["relative sgd", "relative, index sgd", "normalised sgd", "gauge sgd", "path-sgd"])
+def test_no_entry_of_a_gradient_may_be_not_finite(arm: str) -> None:
+    for entry in range(10):
+        model = Model()
+        optimizer = model.optimizer(arm)
+        model.backward()
+        model.head.weight.grad.view(-1)[entry] = float("nan")
+        with pytest.raises(
+            ValueError, match=refused("the gradient of head.weight must be finite, got nan; lower lr or max_path_norm")
+        ):
+            optimizer.step()
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.parametrize("max_path_norm", [None, 1.0])
 def test_a_gradient_that_is_not_finite_is_refused_before_anything_changes(
@@ -508,10 +555,54 @@ def test_a_skeleton_weight_that_became_zero_is_refused() -> None:
 
 def test_the_state_of_another_optimizer_is_refused() -> None:
     model = Model()
-    state = torch.optim.SGD(model.parameters(), lr=0.1).state_dict()
-    message = "state_dict must come from PathSpace, got that of a torch optimizer"
-    with pytest.raises(ValueError, match=refused(message)):
-        model.optimizer("relative sgd").load_state_dict(state)
+    optimizer = model.optimizer("relative sgd")
+    others = {
+        "a torch optimizer": torch.optim.SGD(model.parameters(), lr=0.1),
+        "GaugeFixed": model.optimizer("gauge sgd"),
+        "PathSpace with raw coordinates": model.optimizer("raw sgd"),
+    }
+    for name, other in others.items():
+        message = f"state_dict must come from PathSpace with relative coordinates, got that of {name}"
+        with pytest.raises(ValueError, match=refused(message)):
+            optimizer.load_state_dict(other.state_dict())
+
+
+@pytest.mark.parametrize("arm", ["relative momentum", "relative, index adam", "normalised adam", "gauge adam"])
+@pytest.mark.parametrize("when", ["before the first step", "later"])
+def test_weights_that_are_loaded_decide_whatever_was_there_before(arm: str, when: str) -> None:
+    """Build, or train, on other weights, then load these or rescaled ones: the same training."""
+    torch.set_default_dtype(torch.float64)
+    best = Model()
+    rescaled = copy.deepcopy(best)
+    rescaled.graph.rescale_([torch.exp(torch.randn(5)) for _ in range(2)])
+    start, outputs = Model(), []
+    for weights in (best, rescaled):
+        model = copy.deepcopy(start)
+        optimizer = model.optimizer(arm)
+        model.step(optimizer, 0 if when == "before the first step" else 13)
+        model.load_state_dict(weights.state_dict())
+        model.step(optimizer, 25)
+        outputs.append(model(torch.arange(20).reshape(4, 5) % 7).detach())
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-7, atol=1e-9)
+    if when == "before the first step":
+        model = copy.deepcopy(best)
+        model.step(model.optimizer(arm), 25)
+        torch.testing.assert_close(
+            model(torch.arange(20).reshape(4, 5) % 7).detach(), outputs[0], rtol=1e-9, atol=1e-11
+        )
+
+
+def test_state_can_be_forgotten() -> None:
+    model, reference = twins()
+    optimizer = model.optimizer("relative momentum")
+    model.step(optimizer)
+    reference.load_state_dict(model.state_dict())
+    other = reference.optimizer("relative momentum")
+    other.load_state_dict({**optimizer.state_dict(), "state": {}})
+    optimizer.state = defaultdict(dict)
+    model.step(optimizer)
+    reference.step(other)
+    assert same_weights(model, reference)
 
 
 def test_weights_are_given_back_when_the_rule_fails() -> None:

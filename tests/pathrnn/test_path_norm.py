@@ -153,3 +153,16 @@ def test_bad_numbers_of_steps_are_refused() -> None:
         pathrnn.PathSGD(graph.parameters(), graph, lr=0.1, steps=0)
     with pytest.raises(ValueError, match=re.escape("lr must be positive, got 0.0")):
         pathrnn.PathSGD(graph.parameters(), graph, lr=0.0, steps=2)
+
+
+def test_a_unit_on_no_path_of_so_many_steps_is_refused() -> None:
+    rnn, head = torch.nn.RNN(1, 3, nonlinearity="relu", bias=False), torch.nn.Linear(3, 2)
+    with torch.no_grad():
+        rnn.weight_ih_l0[1] = 0.0
+    message = (
+        "the weight of the outgoing edges on paths of so many steps of unit 1 in hidden layer 1 must be nonzero and "
+        "finite, got 0.0; change it, or start from another init"
+    )
+    with pytest.raises(ValueError, match="^" + re.escape(message) + "$"):
+        pathrnn.path_condition_(pathrnn.ReductionGraph(rnn, head), steps=1)
+    pathrnn.path_condition_(pathrnn.ReductionGraph(rnn, head), steps=2)
