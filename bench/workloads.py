@@ -44,7 +44,7 @@ def training_step(
     model, inputs, labels = _network(hidden, layers)
     name, options = RULES[rule]
     build = registry.resolve(registry.SPACES, space)
-    step = build(model, registry.resolve(registry.OPTIMIZERS, name), max_norm=max_norm, lr=0.01, **options)
+    step = build(model, registry.resolve(registry.OPTIMIZERS, name), max_norm=max_norm, lr=1e-5, **options)
 
     def run() -> None:
         model.zero_grad(set_to_none=True)

@@ -66,8 +66,7 @@ def without(tensors: Sequence[Tensor], entries: Entries) -> list[Tensor]:
     """Put zero in place of the entries, in copies."""
     result = list(tensors)
     for place, index in zip(entries.places, entries.units, strict=True):
-        nothing = 0 * result[place].gather(entries.dim, index)  # which keeps what is not finite
-        result[place] = result[place].scatter(entries.dim, index, nothing)
+        result[place] = result[place].scatter(entries.dim, index, 0)
     return result
 
 

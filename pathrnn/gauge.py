@@ -16,10 +16,9 @@ _SWEEPS = 10_000  # a hundred times what usual starts need; a network not balanc
 def balance_(graph: ReductionGraph) -> None:
     """Rescale the network, in place, to equal squared norms of incoming and outgoing weights at every hidden unit.
 
-    Self-loops are left out (rescaling cannot change them). The result is the unique minimiser of the total squared
-    norm over all positive rescalings, so any two networks that differ by a rescaling end up equal. The function does
-    not change. A unit that is not reached from an input or a bias, or reaches no output, is a ValueError. Source: ours;
-    the optimality condition is Osborne's matrix balancing (1960) on the reduction graph.
+    Self-loops are left out. Of all positive rescalings, which do not change the function, this has the least total
+    squared norm, so networks that differ by one end up equal. A unit that is not reached from an input or a bias, or
+    reaches no output, is a ValueError. Source: ours, after Osborne's matrix balancing (1960).
 
     Example:
         >>> rnn, head = torch.nn.RNN(1, 1, nonlinearity="relu", bias=False), torch.nn.Linear(1, 1, bias=False)

@@ -79,7 +79,6 @@ class PathSpace(Space):
         self._choose()
 
     def _choose(self) -> None:
-        """Choose the skeleton, and the magnitudes in which its weights are measured, from the weights as they are."""
         self._skeleton = choose(self.graph, self.skeleton)
         self._require_nonzero()
         weights = [torch.ones_like(w) for w in self._tensors] if self.coordinates == "raw" else balanced(self.graph)
@@ -88,11 +87,12 @@ class PathSpace(Space):
         self._settle()
 
     def _settle(self) -> None:
-        """Put the constants, which a checkpoint may have brought, where the weights are and in their type."""
-        like = self._tensors[0]
+        like = self._tensors[0]  # a checkpoint may have brought constants of another type or device
         self._choice = [[own.to(like.device) for own in side] for side in self._choice]
         self._units = [[unit.to(like) for unit in side] for side in self._units]
         self._skeleton, self._settled = from_choice(self._wiring, *self._choice), self._units
+        masks = without([torch.ones_like(own) for own in self._tensors], self._skeleton.outs)
+        self._masks = [mask if place in self._skeleton.outs.places else None for place, mask in enumerate(masks)]
 
     def _scale(self) -> list[Tensor] | None:
         if self._fresh:  # weights may have been loaded since
@@ -102,39 +102,40 @@ class PathSpace(Space):
         if self._settled is not self._units or (unit.dtype, unit.device) != (like.dtype, like.device):
             self._settle()
         outs = read(self._tensors, self._skeleton.outs)
-        if all(map(torch.equal, map(torch.abs, outs), self._units[1])):
+        if all(map(torch.equal, outs, self._units[1])):
             return None
         self._require_nonzero()
-        ratios = [out.abs() / unit for out, unit in zip(outs, self._units[1], strict=True)]
+        ratios = [(out / unit).abs() for out, unit in zip(outs, self._units[1], strict=True)]
+        self._units[1] = list(map(torch.copysign, self._units[1], outs))
         return scale_factors(self._wiring, suffixes(ratios, self._skeleton))
 
     def _slopes(self, weights: Sequence[Tensor], slopes: list[Tensor], whole: bool) -> tuple[list[Tensor], Any]:
-        slopes, outs = without(slopes, self._skeleton.outs), read(weights, self._skeleton.outs)
+        slopes = [own if mask is None else own * mask for own, mask in zip(slopes, self._masks, strict=True)]
         if self.coordinates == "relative":
-            return slopes, ([], [], outs)
+            return slopes, ([], [])
         self._require_nonzero()
         ins = read(weights, self._skeleton.ins)
         p = prefixes([own.abs() / unit for own, unit in zip(ins, self._units[0], strict=True)], self._skeleton)
         flows = skeleton_flows(weights, slopes, self._wiring, self._skeleton)
         slopes = list(torch._foreach_div(slopes, self._by_tail(p)))
         put_(slopes, self._skeleton.ins, [flow / own * whole for flow, own in zip(flows, p, strict=True)])
-        return slopes, (p, ins, outs)
+        return slopes, (p, ins)
 
     def _enter(self, at: Any) -> None:
-        p, ins, _ = at  # prefix products in the units of the coordinates, in-skeleton and out-skeleton weights
+        p, ins = at  # prefix products in the units of the coordinates, in-skeleton weights
         if self.coordinates != "relative":  # skeleton coordinates as changes: no decay of what they start from
             torch._foreach_mul_(self._tensors, self._by_tail(p))
             put_(self._tensors, self._skeleton.ins, [torch.zeros_like(own) for own in ins])
 
     def _leave(self, at: Any, whole: bool) -> None:
-        (old, ins, outs), chosen, units = at, self._skeleton, self._units
+        (old, ins), chosen, units = at, self._skeleton, self._units
         if self.coordinates != "relative":
             changes = zip(old, read(self._tensors, chosen.ins), chosen.free, strict=True)
             wanted = [p * self._guarded(1 + whole * change / p, free) for p, change, free in changes]
             p = prefixes([own.abs() / unit for own, unit in zip(ins, units[0], strict=True)], chosen, wanted)
             put_(self._tensors, chosen.ins, list(map(torch.mul, p, map(torch.copysign, units[0], ins))))
             torch._foreach_div_(self._tensors, self._by_tail(p))
-        put_(self._tensors, chosen.outs, list(map(torch.copysign, units[1], outs)))
+        put_(self._tensors, chosen.outs, units[1])
 
     def _by_tail(self, values: UnitValues) -> list[Tensor]:
         return factors(self._wiring, values, [values[0].new_ones(())] * len(values))
@@ -167,8 +168,7 @@ class GaugeFixed(Space):
         **rule_kwargs: arguments of the rule; ``lr`` has its unit of weight space.
 
     Raises:
-        ValueError: as for :class:`PathSpace`, and a unit without incoming or outgoing weight; in ``step``, state of a
-            rule that this class does not know how to move.
+        ValueError: as for :class:`PathSpace`; no balanced gauge; in ``step``, state that it cannot move.
 
     Example:
         >>> net = nn.Sequential(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))

@@ -15,9 +15,8 @@ from pathrnn.space import Space
 class PathSGD(Space):
     r"""Path-SGD: steepest descent in the path norm, :math:`w_i \leftarrow w_i - \eta\, g_i / \kappa_i`.
 
-    With ``gamma^2`` the sum of the squared values of all paths of the network, unrolled for ``steps`` steps and read at
-    the last, ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. Rescaling
-    does not matter. A weight that lies on no path (``kappa = 0``) stays.
+    With ``gamma^2`` the sum of squared values of all paths, unrolled for ``steps`` steps and read at the last,
+    ``kappa^(1)_i = d gamma^2 / d (w_i^2)``; the second term counts paths that use a weight twice. ``kappa = 0``: stays.
 
     Args:
         params, graph: as for :class:`pathrnn.PathSpace`.

@@ -1,6 +1,7 @@
 """The core of every optimizer here: a torch optimizer as a rule that sees other tensors than the weights."""
 
 import inspect
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,12 +69,11 @@ class Space(Optimizer):
         if all(grad is None for grad in grads):
             self.rule.step()
             return
-        whole = all(grad is not None for grad in grads)
-        weights: Sequence[Tensor] = self._tensors
+        whole, weights = all(grad is not None for grad in grads), self._tensors
         slopes = [torch.zeros_like(w) if grad is None else grad for grad, w in zip(grads, weights, strict=True)]
         scale = self._scale()
         if scale is not None:
-            weights, slopes = torch._foreach_mul(self._tensors, scale), list(torch._foreach_div(slopes, scale))
+            weights, slopes = list(torch._foreach_mul(weights, scale)), list(torch._foreach_div(slopes, scale))
         slopes, at = self._slopes(weights, slopes, whole)
         slopes = self._clipped(slopes)
         still = [(tensor, tensor.clone()) for tensor, grad in zip(self._tensors, grads, strict=True) if grad is None]
@@ -111,11 +111,12 @@ class Space(Optimizer):
 
     def _clipped(self, slopes: list[Tensor]) -> list[Tensor]:
         """Bound the Euclidean norm over all entries of all slopes, per replica; refuse what is not finite."""
-        replicas = self._tensors[0].dim() - 2
+        replicas, limit = self._tensors[0].dim() - 2, self.max_path_norm or math.inf
         for dtype in (None, torch.float64):  # the second where only a sum of squares has overflown
             parts = flatten(slopes) if replicas else torch.stack(torch._foreach_norm(slopes, 2, dtype))
             norm = torch.linalg.vector_norm(parts, dim=-1, dtype=dtype)
-            if bool(torch.isfinite(norm).all()):
+            largest = float(norm.max() if replicas else norm)
+            if math.isfinite(largest):
                 break
         else:
             for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
@@ -123,9 +124,11 @@ class Space(Optimizer):
                     value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
                     raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
             raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
-        if self.max_path_norm is None or bool((norm <= self.max_path_norm).all()):
+        if largest <= limit:
             return slopes
-        factor = (self.max_path_norm / norm).clamp(max=1.0).to(slopes[0].dtype)
+        if not replicas:  # the usual case, with one call and a number
+            return list(torch._foreach_mul(slopes, limit / largest))
+        factor = (limit / norm).clamp(max=1.0).to(slopes[0].dtype)
         return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)) for slope in slopes]
 
     def _scale(self) -> list[Tensor] | None:
