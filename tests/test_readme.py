@@ -41,9 +41,19 @@ def test_the_results_are_those_of_the_records() -> None:
         for rule, cell in zip(("sgd", "momentum", "adam"), cells, strict=True):
             weight, path = (test.loc[name, rule, space]["test"] for space in ("weight", "path"))
             higher = test.loc[name, rule]["higher_is_better"].all()
-            wins = ((path > weight) if higher else (path < weight)).sum()
+            wins = (((path > weight) if higher else (path < weight)) | (weight.isna() & path.notna())).sum()
             form = ".1f" if higher else ".3f"
             assert cell.strip() == f"{weight.mean():{form}}, {path.mean():{form}} ({wins} of {len(path)})", (name, rule)
+
+
+def test_the_training_losses_are_those_of_the_records() -> None:
+    records = pd.read_parquet(ROOT / "results/reference/muon/records")
+    test = records[records["role"] == "test"]
+    loss = test["curve_train_loss"].str[-1].groupby([test["name"], test["rule_name"], test["space"]]).mean()
+    for start, name in (("default init", "mnist_rows"), ("rescaled", "mnist_rows_rescaled")):
+        (cells,) = re.findall(rf"^\| {start} \|([^|]*)\|([^|]*)\|$", README, flags=re.MULTILINE)
+        for rule, cell in zip(("adam", "muon"), cells, strict=True):
+            assert cell.strip() == f"{loss[name, rule, 'weight']:.3f}, {loss[name, rule, 'path']:.3f}"
 
 
 def test_the_budget_of_the_package() -> None:
