@@ -212,28 +212,28 @@ def _line(environment: str) -> str:
 
 
 def _print(rows: list[Row], folder: Path) -> None:
-    """Print the table narrow enough for a terminal: all spaces of a rule in one line."""
+    """Print the table narrow enough for a terminal: the spaces of a rule in one line, or in one each if many."""
     spaces = sorted({row.space for row in rows}, key=lambda space: _rank("space", space))
-    pair = spaces == ["weight", "path"]
-    title = "Test metric: mean over seeds" + (" (best learning rate)" if pair else "")
+    together = len(spaces) <= 3
+    title = "Test metric: mean over seeds (best learning rate)"
     output = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("task", "rule", *spaces, *(["wins"] if pair else []), "diverged"):
-        output.add_column(column, no_wrap=column in {"task", "rule"} or pair, overflow="fold")
-    arms = {(row.task, row.rule, row.space): row for row in rows}
+    for column in ("task", "rule", *(spaces if together else ["space", "mean"]), "wins", "diverged"):
+        output.add_column(column, no_wrap=True)
+    means = {(r.task, r.rule, r.space): f"{r.mean:.4g} ({r.rate:g}{'*' if r.edge else ''})" for r in rows}
     pairs = list(dict.fromkeys((row.task, row.rule) for row in rows))
     for (task, rule), following in zip(pairs, [*pairs[1:], ("", "")], strict=True):
-        own = [arms[task, rule, space] for space in spaces if (task, rule, space) in arms]
-        cells = {
-            row.space: f"{row.mean:.4g}{f' ({row.rate:g})' if pair else ''}{'*' if row.edge else ''}" for row in own
-        }
-        wins = [own[-1].wins] if pair else []
-        diverged = str(sum(row.diverged for row in own))
-        shown = [cells.get(space, "") for space in spaces]
-        output.add_row(task, rule, *shown, *wins, diverged, end_section=task != following[0])
+        own = [row for row in rows if (row.task, row.rule) == (task, rule)]
+        if together:
+            cells = [means.get((task, rule, space), "") for space in spaces]
+            output.add_row(task, rule, *cells, own[-1].wins, str(sum(row.diverged for row in own)))
+        else:
+            for row in own:
+                output.add_row(task, rule, row.space, means[task, rule, row.space], row.wins, str(row.diverged))
+        output.add_section() if task != following[0] else None
     console = Console()
     console.print(output)
-    notes = "*: at the edge of the rates tried." + (" wins: seeds in which path space was better." if pair else "")
-    console.print(notes, highlight=False)
+    last = f"{spaces[-1]} space" if together else "the space"
+    console.print(f"*: at the edge of the rates tried. wins: seeds in which {last} beat weight space.", highlight=False)
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
         console.print(f"{task}: {metric}", highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
