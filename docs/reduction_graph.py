@@ -110,7 +110,9 @@ def reduced(axes: Axes) -> None:
 
 def draw(path: Path) -> None:
     """Write the figure; the same bytes each time."""
-    with mpl.rc_context({"svg.hashsalt": "pathrnn", "svg.fonttype": "path"}):
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update({"svg.hashsalt": "pathrnn", "svg.fonttype": "path"})
         figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2), width_ratios=(1, 1.35))
         unrolled(left)
         reduced(right)

@@ -6,6 +6,7 @@ import importlib.util
 import re
 from pathlib import Path
 
+import matplotlib as mpl
 import pandas as pd
 import pytest
 
@@ -55,10 +56,11 @@ def test_the_defaults_say_how_to_repeat_them(suite: str) -> None:
     assert (ROOT / "suites" / f"{suite}.toml").exists()
 
 
-def test_the_figure_is_that_of_its_script(tmp_path: Path) -> None:
+def test_the_figure_is_that_of_its_script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location("reduction_graph", ROOT / "docs" / "reduction_graph.py")
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
+    monkeypatch.setitem(mpl.rcParams, "font.size", 9)  # as other figures may leave it
     script.draw(tmp_path / "again.svg")
     assert (tmp_path / "again.svg").read_bytes() == (ROOT / "docs" / "reduction_graph.svg").read_bytes()
 

@@ -11,6 +11,7 @@ from bench import suite as suites
 from bench.errors import InputError
 from bench.registry import SPACES
 from bench.seeds import seed
+from bench.theory import TheorySuite
 from tests.bench.conftest import ROOT, TINY
 
 
@@ -52,6 +53,9 @@ def test_seeds_are_pinned() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "suites").glob("*.toml")), ids=lambda path: path.stem)
 def test_every_suite_of_the_project_is_valid(path: Path) -> None:
+    if path.stem == "theory":
+        assert suites.read(path, TheorySuite).laws
+        return
     suite = suites.load(path)
     for profile in suite.profiles:
         assert suite.runs(profile, "tuning", list(suite.profiles[profile].updates), {})
