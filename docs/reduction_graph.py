@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
-from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyArrowPatch
 from torch import nn
 
@@ -113,7 +114,9 @@ def draw(path: Path) -> None:
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update({"svg.hashsalt": "pathrnn", "svg.fonttype": "path"})
-        figure, (left, right) = plt.subplots(1, 2, figsize=(8.6, 4.2), width_ratios=(1, 1.35))
+        figure = Figure(figsize=(8.6, 4.2))
+        FigureCanvasSVG(figure)  # measures text, whatever backend others use
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.35))
         unrolled(left)
         reduced(right)
         for axes in (left, right):
@@ -124,7 +127,6 @@ def draw(path: Path) -> None:
         right.set_xlim(-1.3, 3.4)
         figure.tight_layout()
         figure.savefig(path, metadata={"Date": None}, facecolor="white")
-        plt.close(figure)
 
 
 if __name__ == "__main__":
