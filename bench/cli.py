@@ -99,8 +99,7 @@ def theory(suite: Path) -> None:
     for each in findings:
         verdict = "holds" if each.holds else f"[bold red]violated[/], the bound is {each.bound:g}"
         table.add_row(each.text, str(each.networks), f"{each.worst:.1g}", verdict)
-    console = Console()
-    Console(width=None if console.is_terminal else 140).print(table)
+    Console(width=None if Console().is_terminal else 140).print(table)
     require_all(each.holds for each in findings)
 
 

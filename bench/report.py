@@ -232,8 +232,10 @@ def _print(rows: list[Row], folder: Path) -> None:
         output.add_section() if task != following[0] else None
     console = Console()
     console.print(output)
-    last = f"{spaces[-1]} space" if together else "the space"
-    console.print(f"*: at the edge of the rates tried. wins: seeds in which {last} beat weight space.", highlight=False)
+    winner = f"{spaces[-1]} space" if together else "the space"
+    console.print(
+        f"*: at the edge of the rates tried. wins: seeds in which {winner} beat weight space.", highlight=False
+    )
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
         console.print(f"{task}: {metric}", highlight=False)
     console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
