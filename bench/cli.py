@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench.data_cli import data
 from bench.errors import CheckFailedError, InputError
+
+if TYPE_CHECKING:
+    from bench.suite import Suite
 
 
 class _Group(click.Group):
@@ -34,24 +38,65 @@ class _Group(click.Group):
 def main() -> None:
     """Compare optimizers for ReLU RNNs: in weight space and in path space.
 
+    What there is to run: python -m bench list suites
+
+    What a suite would do: python -m bench plan suites/accuracy.toml
+
     Train everything that is missing: python -m bench run suites/accuracy.toml
 
     Tables and figures: python -m bench report results/local/accuracy
     """
 
 
-@main.command()
-@click.argument("suite", type=click.Path(path_type=Path))
-@click.option("--profile", default="embedded", show_default=True, help="How much to run; profiles stand in the suite.")
-@click.option("--task", "tasks", multiple=True, help="Run only this task; may be given more than once.")
-@click.option(
+def _plug_in(context: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> None:
+    from bench.registry import plug_in
+
+    plug_in(modules)
+
+
+_plugins = click.option(
+    "--plugin",
+    multiple=True,
+    callback=_plug_in,
+    expose_value=False,
+    metavar="MODULE",
+    help="Import a module that registers tasks or optimizers, for example examples.lion; may be given more than once.",
+)
+_suite = click.argument("suite", type=click.Path(path_type=Path))
+_profile = click.option(
+    "--profile", default="embedded", show_default=True, help="How much to run; profiles stand in the suite."
+)
+_tasks = click.option("--task", "tasks", multiple=True, help="Run only this task; may be given more than once.")
+_results = click.option(
     "--results",
     type=click.Path(path_type=Path),
     default=Path("results/local"),
     show_default=True,
     help="Records go to RESULTS/<suite>/records.",
 )
-@click.option("--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes.")
+_workers = click.option(
+    "--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes."
+)
+
+
+def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list[str]]:
+    """Read a suite; take the tasks that were named, or all of the profile."""
+    from bench import suite as suites
+
+    loaded = suites.load(path)
+    suites.require("profile", [profile], list(loaded.profiles))
+    names = list(loaded.profiles[profile].updates)
+    suites.require("task", tasks, names)
+    return loaded, list(tasks or names)
+
+
+@main.command()
+@_suite
+@_profile
+@_tasks
+@_results
+@_workers
+@_plugins
 def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
     """Train every run of SUITE that has no record yet.
 
@@ -62,16 +107,46 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
     """
     from rich.console import Console
 
-    from bench import suite as suites
     from bench.execute import execute
     from bench.store import Store
 
-    loaded = suites.load(suite)
-    suites.require("profile", [profile], list(loaded.profiles))
-    known = list(loaded.profiles[profile].updates)
-    suites.require("task", tasks, known)
-    console = Console(stderr=True)
-    execute(loaded, profile, tasks or known, Store(results / loaded.name), workers, console)
+    loaded, names = _load(suite, profile, tasks)
+    execute(loaded, profile, names, Store(results / loaded.name), workers, Console(stderr=True))
+
+
+@main.command()
+@_suite
+@_profile
+@_tasks
+@_results
+@_workers
+@_plugins
+def plan(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
+    """Print what SUITE would run: arms, learning rates, runs, and how long it takes; train and write nothing.
+
+    The time is estimated from records of the same task and network: those in RESULTS, else those of the project.
+
+    Example: python -m bench plan suites/accuracy.toml
+    """
+    from bench.plan import plan as planned
+    from bench.tables import print_plan
+
+    loaded, names = _load(suite, profile, tasks)
+    plans = planned(loaded, profile, names, [results, Path("results/reference")])
+    print_plan(loaded, profile, plans, workers)
+
+
+@main.command("list")
+@click.argument("kind", type=click.Choice(["tasks", "optimizers", "models", "inits", "spaces", "suites"]))
+@_plugins
+def list_(kind: str) -> None:
+    """List what a suite may name, with its options, or the suites of the project.
+
+    Example: python -m bench list tasks
+    """
+    from bench.tables import print_names, print_suites
+
+    print_suites(Path("suites")) if kind == "suites" else print_names(kind.removesuffix("s"))
 
 
 @main.command()
@@ -87,10 +162,10 @@ def theory(suite: Path) -> None:
     from rich.progress import track
     from rich.table import Table
 
-    from bench import suite as suites
+    from bench.schema import read
     from bench.theory import TheorySuite, check, require_all
 
-    loaded, errors = suites.read(suite, TheorySuite), Console(stderr=True)
+    loaded, errors = read(suite, TheorySuite), Console(stderr=True)
     laws = track(loaded.laws.items(), "laws", len(loaded.laws), console=errors, disable=not errors.is_terminal)
     findings = [check(name, law) for name, law in laws]
     table = Table(title=loaded.title)
@@ -115,3 +190,28 @@ def report(folder: Path, profile: str | None) -> None:
     from bench.store import Store
 
     write(Store(folder), profile)
+
+
+@main.command()
+@click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/throughput.toml"))
+def throughput(suite: Path) -> None:
+    """Time training steps in each space, in turns, and print what they cost over the first; a few minutes.
+
+    Times move with the machine, so nothing else should run meanwhile; ratios move by about 2 % from run to run.
+
+    Example: python -m bench throughput
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from bench.schema import read
+    from bench.tables import print_timings
+    from bench.throughput import ThroughputSuite, measure
+
+    loaded, errors = read(suite, ThroughputSuite), Console(stderr=True)
+    total = len(loaded.networks) * len(loaded.rules)
+    groups = track(measure(loaded), "timing", total, console=errors, disable=not errors.is_terminal)
+    print_timings(loaded, [timing for group in groups for timing in group])
+
+
+main.add_command(data)

@@ -14,6 +14,7 @@ def environment() -> dict[str, str | int | bool]:
     import torch
 
     import pathrnn
+    from bench.registry import plugins
 
     return {
         "commit": _git("rev-parse", "HEAD"),
@@ -25,6 +26,7 @@ def environment() -> dict[str, str | int | bool]:
         "pathrnn": pathrnn.__version__,
         "threads": torch.get_num_threads(),
         "device": "cpu",
+        "plugins": ", ".join(plugins()),
     }
 
 

@@ -15,22 +15,23 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from bench import registry
 from bench.errors import CheckFailedError, InputError, MissingDataError
-from bench.select import best_rates
+from bench.runs import Run
 from bench.store import Store
-from bench.suite import Run, Suite
+from bench.suite import Suite
+from bench.tuning import choose, grow
 
 _stop: Event  # in a worker: set when no further run should begin
 
 
 def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, workers: int, console: Console) -> None:
-    """Run what is missing of a suite: tuning runs first, then test runs at the best rates.
+    """Run what is missing of a suite: tuning runs, more where a best rate is at an edge, test runs at the best rates.
 
     Args:
         suite: the suite.
@@ -45,63 +46,86 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
         CheckFailedError: a worker process died; what was finished is kept.
     """
     store.prepare()
-    tasks = _available(suite, profile, tasks, console)
-    tuning = suite.runs(profile, "tuning", tasks, {})
-    arms = len(suite.spaces) * len(suite.rules) * len(tasks)
-    total = len(tuning) + suite.profiles[profile].test_seeds * arms
-    with _progress(console) as progress:
-        bar = progress.add_task("tuning", total=total)
-        _finish(tuning, store, workers, progress, bar)
-        records = store.load()
-        test = suite.runs(profile, "test", tasks, best_rates(records[records["key"].isin([run.key for run in tuning])]))
-        progress.update(bar, description="testing")
-        _finish(test, store, workers, progress, bar)
+    tasks = _available(suite, tasks, console)
+    tuning = suite.tuning_runs(profile, tasks)
+    tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
+    with _progress(console) as progress, _Workers(store, workers, progress) as pool:
+        pool.finish(tuning, "tuning", len(tuning) + tests)
+        while more := grow(tuning, store.of(tuning), suite.growth):
+            tuning += more
+            pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
+        pool.finish(suite.test_runs(profile, tasks, choose(store.of(tuning))), "testing", len(tuning) + tests)
 
 
-def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Console) -> list[str]:
+def _available(suite: Suite, tasks: Sequence[str], console: Console) -> list[str]:
     """Load each task once, before any worker starts, and leave out those whose data are not on this machine."""
     from bench.train import task_of
 
     available = []
-    for run in (runs[0] for task in tasks if (runs := suite.runs(profile, "tuning", [task], {}))):
+    for name in tasks:
         try:
-            task_of(run)
-            available.append(run.name)
+            for each in (name, suite.tasks[name].tuned_on or name):
+                task_of(suite.tasks[each])
+            available.append(name)
         except MissingDataError as error:
-            console.print(f"{run.name} skipped: {error}", style="yellow", highlight=False, soft_wrap=True)
+            console.print(f"{name} skipped: {error}", style="yellow", highlight=False, soft_wrap=True)
     if not available:
-        raise InputError(f"no task of profile {profile!r} can run on this machine; see the lines above")
+        raise InputError("none of the tasks can run on this machine; see the lines above")
     return available
 
 
-def _finish(runs: Sequence[Run], store: Store, workers: int, progress: Progress, bar: TaskID) -> None:
-    done = store.keys()
-    missing = [run for run in runs if run.key not in done]
-    progress.advance(bar, len(runs) - len(missing))
-    if not missing:
-        return
-    context = multiprocessing.get_context("spawn")
-    stop = context.Event()
-    pool = ProcessPoolExecutor(min(workers, len(missing)), context, _start_worker, (stop,))
-    try:
-        futures = [pool.submit(_work, run, store.folder) for run in missing]
-        for finished, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            progress.advance(bar)
-            if not progress.console.is_terminal and finished % max(1, len(missing) // 5) == 0:
-                progress.console.print(f"{progress.tasks[0].description}: {finished} of {len(missing)} runs done")
-    except BrokenProcessPool:
-        raise CheckFailedError("a worker process died; finished runs are kept, run the same command to go on") from None
-    finally:
-        stop.set()  # for the runs that the pool has already handed out, which it no longer cancels
-        pool.shutdown(cancel_futures=True)  # no with block: the shutdown at its end would undo the cancelling
+class _Workers:
+    """Worker processes, which start when the first run needs them and serve all phases of a suite."""
+
+    def __init__(self, store: Store, workers: int, progress: Progress) -> None:
+        self.store, self.workers, self.progress = store, workers, progress
+        self.bar = progress.add_task("", total=None)
+        self.stop: Event | None = None
+        self.pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> _Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None and self.stop is not None:
+            self.stop.set()  # for the runs that the pool has already handed out, which it no longer cancels
+            self.pool.shutdown(cancel_futures=True)
+
+    def finish(self, runs: Sequence[Run], phase: str, total: int) -> None:
+        """Make the records of a phase that are missing."""
+        done = self.store.done(runs)
+        missing = [run for run in runs if run.key not in done]
+        self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
+        if not missing:
+            return
+        pool, console = self._started(len(missing)), self.progress.console
+        try:
+            futures = [pool.submit(_work, run, self.store.folder) for run in missing]
+            for finished, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                self.progress.advance(self.bar)
+                if not console.is_terminal and finished % max(1, len(missing) // 5) == 0:
+                    console.print(f"{phase}: {finished} of {len(missing)} runs done")
+        except BrokenProcessPool:
+            raise CheckFailedError(
+                "a worker process died; finished runs are kept, run the same command to go on"
+            ) from None
+
+    def _started(self, needed: int) -> ProcessPoolExecutor:
+        if self.pool is None:
+            context = multiprocessing.get_context("spawn")
+            self.stop = context.Event()
+            arguments = (self.stop, registry.plugins())
+            self.pool = ProcessPoolExecutor(min(self.workers, needed), context, _start_worker, arguments)
+        return self.pool
 
 
-def _start_worker(stop: Event) -> None:
+def _start_worker(stop: Event, plugins: list[str]) -> None:
     import torch
 
     global _stop
     _stop = stop
+    registry.plug_in(plugins)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process; a run that has begun may finish
 

@@ -9,14 +9,13 @@ from pathlib import Path
 
 import jinja2
 import pandas as pd
-from rich import box
-from rich.console import Console
-from rich.table import Table
 
 from bench import figures
+from bench.convergence import to_target
 from bench.errors import InputError
-from bench.select import best_rates
 from bench.store import Store
+from bench.tables import console, plain_table
+from bench.tuning import choose
 
 _ORDER = {"space": list(figures.SPACE_COLORS), "rule": ["sgd", "momentum", "adam", "muon"]}
 
@@ -37,6 +36,7 @@ class Row:
     worst: float
     best: float
     loss: float
+    target: str
     wins: str
 
     @property
@@ -51,6 +51,7 @@ class Row:
             f"{self.mean:.4g}",
             f"{self.worst:.4g} to {self.best:.4g}",
             f"{self.loss:.4g}",
+            self.target,
             str(self.seeds),
             str(self.diverged),
             self.wins,
@@ -58,7 +59,7 @@ class Row:
 
 
 COLUMNS = ["task", "metric", "rule", "space", "best rate", "mean", "worst to best"]
-COLUMNS += ["training loss", "seeds", "diverged", "better than weight"]
+COLUMNS += ["training loss", "to target (median)", "seeds", "diverged", "better than weight"]
 
 
 def write(store: Store, profile: str | None) -> None:
@@ -73,7 +74,7 @@ def write(store: Store, profile: str | None) -> None:
     """
     records = _of_profile(store, profile)
     test = _at_best_rate(records)
-    rows = table(records, test)
+    rows = table(test)
     tasks, rules = list(dict.fromkeys(r.task for r in rows)), list(dict.fromkeys(r.rule for r in rows))
     finished = test[test["status"] == "finished"]
     drawings = {
@@ -109,18 +110,15 @@ def write(store: Store, profile: str | None) -> None:
     _print(rows, store.folder)
 
 
-def table(records: pd.DataFrame, test: pd.DataFrame) -> list[Row]:
+def table(test: pd.DataFrame) -> list[Row]:
     """Summarise every arm.
 
     Args:
-        records: all records of one profile.
-        test: its test records at the best rates.
+        test: the test records of one profile, at the best rates.
 
     Returns:
         A row per task, rule and space, in the order of the suite.
     """
-    tuning = records[records["role"] == "tuning"].groupby(["name", "rule_name", "space"])["lr"]
-    tried = {arm: {rates.min(), rates.max()} for arm, rates in tuning}
     rows = []
     for (task, rule, space), arm in test.groupby(["name", "rule_name", "space"], sort=False):
         sign = 1 if arm["higher_is_better"].iloc[0] else -1
@@ -132,13 +130,14 @@ def table(records: pd.DataFrame, test: pd.DataFrame) -> list[Row]:
                 space=str(space),
                 metric=str(arm["metric"].iloc[0]),
                 rate=rate,
-                edge=rate in tried[task, rule, space],
+                edge=bool(arm["edge"].any()),
                 seeds=len(arm),
                 diverged=int((arm["status"] == "diverged").sum()),
                 mean=float(finished.mean()),
                 worst=sign * float((sign * finished).min()),
                 best=sign * float((sign * finished).max()),
                 loss=float(arm.loc[arm["status"] == "finished", "curve_train_loss"].map(last).mean()),
+                target=to_target(arm),
                 wins=_wins(test, str(task), str(rule), str(space), sign),
             )
         )
@@ -197,10 +196,10 @@ def _of_profile(store: Store, profile: str | None) -> pd.DataFrame:
 
 def _at_best_rate(records: pd.DataFrame) -> pd.DataFrame:
     """Keep the test runs of each arm at the rate that its tuning runs chose."""
-    best = best_rates(records)
+    rates = {place: choice.rate for place, choice in choose(records).items()}
     test = records[records["role"] == "test"]
-    arms = zip(test["name"], test["space"], test["rule_name"], test["lr"], strict=True)
-    kept = test[[best.get((task, space, rule)) == lr for task, space, rule, lr in arms]]
+    arms = zip(test["tuned_task"], test["tuned_space"], test["rule_name"], test["lr"], strict=True)
+    kept = test[[rates.get((task, space, rule)) == lr for task, space, rule, lr in arms]]
     if kept.empty:
         raise InputError("there are no test runs yet; let python -m bench run SUITE finish first")
     return kept
@@ -215,27 +214,26 @@ def _print(rows: list[Row], folder: Path) -> None:
     """Print the table narrow enough for a terminal: the spaces of a rule in one line, or in one each if many."""
     spaces = sorted({row.space for row in rows}, key=lambda space: _rank("space", space))
     together = len(spaces) <= 3
-    title = "Test metric: mean over seeds (best learning rate)"
-    output = Table(title=title, title_justify="left", box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("task", "rule", *(spaces if together else ["space", "mean"]), "wins", "diverged"):
-        output.add_column(column, no_wrap=True)
-    means = {(r.task, r.rule, r.space): f"{r.mean:.4g} ({r.rate:g}{'*' if r.edge else ''})" for r in rows}
+    output = plain_table("task", "rule", *(spaces if together else ["space", "mean"]), "diverged")
+    cells = {(row.task, row.rule, row.space): _cell(row) for row in rows}
     pairs = list(dict.fromkeys((row.task, row.rule) for row in rows))
     for (task, rule), following in zip(pairs, [*pairs[1:], ("", "")], strict=True):
         own = [row for row in rows if (row.task, row.rule) == (task, rule)]
         if together:
-            cells = [means.get((task, rule, space), "") for space in spaces]
-            output.add_row(task, rule, *cells, own[-1].wins, str(sum(row.diverged for row in own)))
+            line = [cells.get((task, rule, space), "") for space in spaces]
+            output.add_row(task, rule, *line, str(sum(row.diverged for row in own)))
         else:
             for row in own:
-                output.add_row(task, rule, row.space, means[task, rule, row.space], row.wins, str(row.diverged))
+                output.add_row(task, rule, row.space, cells[task, rule, row.space], str(row.diverged))
         output.add_section() if task != following[0] else None
-    console = Console()
-    console.print(output)
-    winner = f"{spaces[-1]} space" if together else "the space"
-    console.print(
-        f"*: at the edge of the rates tried. wins: seeds in which {winner} beat weight space.", highlight=False
-    )
+    out = console()
+    out.print("Test metric: mean over seeds (best learning rate), seeds in which it beat weight space", style="italic")
+    out.print(output)
+    out.print("*: the best rate is at the edge of the rates tried.")
     for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
-        console.print(f"{task}: {metric}", highlight=False)
-    console.print(f"report: {folder / 'report.html'}", soft_wrap=True, highlight=False)
+        out.print(f"{task}: {metric}")
+    out.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+
+
+def _cell(row: Row) -> str:
+    return f"{row.mean:.4g} ({row.rate:.3g}{'*' if row.edge else ''}) {row.wins.replace(' of ', '/')}".rstrip()

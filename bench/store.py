@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.errors import InputError
+from bench.runs import RECORD_VERSION, Run, labels
 
 
 class Store:
@@ -38,9 +40,31 @@ class Store:
                 f"results folder {self.folder} must be writable: {error.strerror}; choose another with --results"
             ) from None
 
-    def keys(self) -> set[str]:
-        """List the addresses of the runs that are done."""
-        return {path.stem for path in self.records.glob("*.parquet")}
+    def done(self, runs: Iterable[Run]) -> set[str]:
+        """Tell which runs have a record, here or in a folder beside this one, whose record is then copied here.
+
+        A record that was made under other names (suite, arm, flags of the grid) gets those of the run: they are no part
+        of its address.
+
+        Args:
+            runs: the runs.
+
+        Returns:
+            The addresses of those that are done.
+
+        Raises:
+            InputError: a record cannot be read.
+        """
+        found = set()
+        for run in runs:
+            name = f"{run.key}.parquet"
+            path = next(filter(Path.exists, (self.records / name, *self.folder.parent.glob(f"*/records/{name}"))), None)
+            if path is not None:
+                found.add(run.key)
+                record = {str(name): value for name, value in _read(path).iloc[0].items()}
+                if path.parent != self.records or record["specification"] != run.model_dump_json():
+                    self.save(record | labels(run))
+        return found
 
     def save(self, record: dict[str, Any]) -> None:
         """Write a record whole or not at all.
@@ -55,8 +79,12 @@ class Store:
             os.fsync(file.fileno())
         partial.replace(path)
 
+    def of(self, runs: Iterable[Run]) -> pd.DataFrame:
+        """Read the records of runs that are done."""
+        return pd.concat([_read(self.records / f"{run.key}.parquet") for run in runs], ignore_index=True)
+
     def load(self) -> pd.DataFrame:
-        """Read all records, in one fixed order.
+        """Read all records of this version, in one fixed order.
 
         Returns:
             A row per run.
@@ -65,10 +93,12 @@ class Store:
             InputError: there are none, or one cannot be read.
         """
         frames = [_read(path) for path in sorted(self.records.glob("*.parquet"))]
-        if not frames:
-            raise InputError(f"{self.folder} holds no records; make some with python -m bench run SUITE")
+        current = [frame for frame in frames if (frame["version"] == RECORD_VERSION).all()]
+        if not current:
+            what = f"{len(frames)} records of other versions alone" if frames else "no records"
+            raise InputError(f"{self.folder} holds {what}; make some with python -m bench run SUITE")
         order = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
-        return pd.concat(frames, ignore_index=True).drop_duplicates("key").sort_values(order, ignore_index=True)
+        return pd.concat(current, ignore_index=True).drop_duplicates("key").sort_values(order, ignore_index=True)
 
 
 def _read(path: Path) -> pd.DataFrame:

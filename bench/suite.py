@@ -1,133 +1,49 @@
-"""The declarative schema: a TOML file, validated into frozen objects, expanded into runs."""
+"""What a suite file says, and the runs that it asks for."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tomllib
-from collections.abc import Mapping, Sequence
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import Field, PositiveFloat
 from pydantic import model_validator as validator
 
-from bench import registry
+from bench.entries import Override, Profile, Rule, SpaceEntry, TaskEntry
 from bench.errors import InputError
+from bench.runs import Choice, Place, Run
+from bench.schema import Strict, read
 
-RECORD_VERSION = 3
-"""Format and numerics of a record. Part of every run's address: raise it when old records must not be reused."""
-
-
-Schema = TypeVar("Schema", bound=BaseModel)
-
-
-def known(kind: str, table: Mapping[str, str]) -> AfterValidator:
-    """Refuse names that are not in a table."""
-
-    def check(name: str) -> str:
-        if name not in table:
-            raise ValueError(f"unknown {kind} {name!r}; known are {', '.join(sorted(table))}")
-        return name
-
-    return AfterValidator(check)
-
-
-def _rates(rates: tuple[float, ...]) -> tuple[float, ...]:
-    if sorted(set(rates)) != list(rates):
-        raise ValueError(f"rates must ascend without repetition, got {list(rates)}")
-    return rates
-
-
-class Strict(BaseModel):
-    """A frozen model that names a key it does not know."""
-
-    model_config = ConfigDict(frozen=True)
-
-    @validator(mode="before")
-    @classmethod
-    def _refuse_unknown_keys(cls, data: Any) -> Any:
-        for key in data if isinstance(data, dict) else ():
-            if key not in cls.model_fields:
-                raise ValueError(f"unknown key {key!r}; allowed are {', '.join(cls.model_fields)}")
-        return data
-
-
-class Rule(Strict):
-    """A torch optimizer with its settings, and the learning rates to try."""
-
-    optimizer: Annotated[str, known("optimizer", registry.OPTIMIZERS)]
-    options: dict[str, float | bool] = {}
-    rates: Annotated[tuple[PositiveFloat, ...], Field(min_length=1), AfterValidator(_rates)]
-
-
-class TaskEntry(Strict):
-    """A task with the network that learns it.
-
-    Entries of one kind of task share seeds, and so initial weights and batches. ``rescale`` is a standard deviation
-    sigma: the start is rescaled by ``exp(sigma N(0, 1))`` per hidden unit, which leaves its function as it is.
-    """
-
-    task: Annotated[str, known("task", registry.TASKS)]
-    options: dict[str, int] = {}
-    hidden: PositiveInt = 64
-    layers: PositiveInt = 1
-    bias: bool = True
-    init: Annotated[str, known("init", registry.INITS)] = "default"
-    rescale: NonNegativeFloat = 0.0
-    batch: PositiveInt = 32
-
-
-class Profile(Strict):
-    """How much of the suite to run: seeds, and parameter updates per task; a task that is not listed is not run."""
-
-    tuning_seeds: PositiveInt
-    test_seeds: PositiveInt
-    evaluations: PositiveInt = 20
-    updates: Annotated[dict[str, PositiveInt], Field(min_length=1)]
-
-
-class Run(Strict):
-    """One training run, fully resolved; its address is a hash of everything that can change its outcome."""
-
-    suite: str
-    profile: str
-    name: str
-    task: TaskEntry
-    space: str
-    rule_name: str
-    rule: Rule
-    lr: float
-    max_norm: float | None
-    role: Literal["tuning", "test"]
-    index: int
-    updates: int
-    evaluations: int
-
-    @property
-    def key(self) -> str:
-        """Content address, 16 hexadecimal digits."""
-        outcome = self.model_dump(exclude={"profile": True, "rule_name": True, "rule": {"rates"}})
-        text = json.dumps({"version": RECORD_VERSION, **outcome}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+Arm = tuple[str, str]
+"""Names of space and rule."""
 
 
 class Suite(Strict):
-    """A suite: the factorial of spaces and rules, on tasks, in profiles."""
+    """A suite: the factorial of spaces and rules, on tasks, in profiles.
+
+    Attributes:
+        title: the question that it asks.
+        study: seeds and addresses depend on this name; suites of one study share runs. The suite's own by default.
+        max_norm: clip, in every arm, what the rule sees as its gradient to this norm.
+        growth: how often a grid of rates grows where the best lies at its edge.
+        test_at: use the test data with the weights at the end of a run, or at its best validation point.
+        spaces: an array of names of the registry, or a table.
+        rules: optimizers with their rates, as many for each.
+        arms: overrides by space and rule.
+        tasks: tasks with their networks.
+        profiles: how much to run.
+    """
 
     title: str
+    study: str = ""
     max_norm: PositiveFloat | None = None
-    spaces: Annotated[tuple[Annotated[str, known("space", registry.SPACES)], ...], Field(min_length=1)]
+    growth: Annotated[int, Field(ge=0, le=2)] = 2
+    test_at: Literal["end", "best"] = "end"
+    spaces: Annotated[dict[str, SpaceEntry], Field(min_length=1)]
     rules: Annotated[dict[str, Rule], Field(min_length=1)]
+    arms: dict[str, dict[str, Override]] = Field(default={})
     tasks: Annotated[dict[str, TaskEntry], Field(min_length=1)]
     profiles: Annotated[dict[str, Profile], Field(min_length=1)]
     _name: str = ""
@@ -137,56 +53,204 @@ class Suite(Strict):
         """Name of the suite: that of its file."""
         return self._name
 
+    @validator(mode="before")
+    @classmethod
+    def _complete(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Name spaces, and write out ``like`` and ``grid``."""
+        spaces = data.get("spaces")
+        if isinstance(spaces, tuple):
+            if repeated := [name for name in spaces if spaces.count(name) > 1]:
+                raise ValueError(f"spaces: duplicate arm {repeated[0]!r}; name each space once")
+            spaces = {str(name): {} for name in spaces}
+        if isinstance(spaces, dict):
+            spaces = {n: {"space": n} | each if isinstance(each, dict) else each for n, each in spaces.items()}
+        return data | expanded(data) | ({"spaces": spaces} if "spaces" in data else {})
+
     @validator(mode="after")
-    def _refuse_profiles_of_unknown_tasks(self) -> Suite:
-        for profile in self.profiles.values():
-            for task in profile.updates:
-                if task not in self.tasks:
-                    raise ValueError(f"unknown task {task!r} in updates; the suite has {', '.join(self.tasks)}")
+    def _refuse_unknown_names(self) -> Suite:
+        _require_tuned("spaces", {name: entry.tuned_on for name, entry in self.spaces.items()})
+        _require_tuned("tasks", {name: entry.tuned_on for name, entry in self.tasks.items()})
+        for name, entry in self.spaces.items():
+            _require(f"spaces.{name}.rules", "rule", entry.rules or (), self.rules)
+        _require("arms", "space", self.arms, self.spaces)
+        for name, overrides in self.arms.items():
+            _require(f"arms.{name}", "rule", overrides, self.rules)
+        for name, profile in self.profiles.items():
+            _require(f"profiles.{name}.updates", "task", profile.updates, self.tasks)
+            _require(f"profiles.{name}.rules", "rule", profile.rules or (), self.rules)
+            sources = [source for task in profile.updates if (source := self.tasks[task].tuned_on)]
+            _require(f"profiles.{name}.updates", "task to tune on", sources, profile.updates)
         return self
 
-    def runs(
-        self, profile: str, role: Literal["tuning", "test"], tasks: Sequence[str], best: Mapping[Arm, float]
-    ) -> list[Run]:
-        """Expand into runs: every rate for tuning, the best rate of each arm for testing.
+    @validator(mode="after")
+    def _refuse_unequal_arms(self) -> Suite:
+        """Every arm has as many rates as every other, and no arm or task stands there twice."""
+        arms = self.arm_settings()
+        counts = {len(rule.rates): f"{space} with {name}" for (space, name), (_, rule) in arms.items()}
+        if len(counts) > 1:
+            text = "; ".join(f"{arm}: {count}" for count, arm in counts.items())
+            raise ValueError(f"rules: every arm must try the same number of rates, got {text}")
+        settings = {
+            arm: (entry.model_dump_json(exclude={"tuned_on", "rules"}), rule.model_dump_json(exclude={"rates"}))
+            for arm, (entry, rule) in arms.items()
+        }
+        _refuse_repetition("arms", settings)
+        tasks = {name: e.model_dump_json(exclude={"tuned_on", "published"}) for name, e in self.tasks.items()}
+        _refuse_repetition("tasks", tasks)
+        return self
+
+    def arm_settings(self, profile: str | None = None) -> dict[Arm, tuple[SpaceEntry, Rule]]:
+        """Cross spaces with rules, overrides applied; by the names of space and rule.
+
+        Args:
+            profile: name of the profile whose rules to take; all rules of the suite without.
+
+        Returns:
+            The settings of every arm.
+        """
+        arms = {}
+        taken = (self.profiles[profile].rules if profile else None) or self.rules
+        for rule_name, rule in self.rules.items():
+            for space_name, entry in self.spaces.items():
+                if rule_name in taken and rule_name in (entry.rules or taken):
+                    own = self.arms.get(space_name, {}).get(rule_name, Override())
+                    both = {"options": rule.options | own.options, "rates": own.rates or rule.rates}
+                    arms[space_name, rule_name] = entry, rule.model_copy(update=both)
+        return arms
+
+    def tuning_runs(self, profile: str, tasks: Iterable[str]) -> list[Run]:
+        """List the runs that choose learning rates: every arm that is tuned, at every rate of its grid.
 
         Args:
             profile: name of the profile.
-            role: whether the runs tune or test.
-            tasks: names of the tasks to run.
-            best: best rate per (task, space, rule), for testing.
+            tasks: names of the tasks that will be tested.
 
         Returns:
             Runs, seed by seed, so that a study that is stopped has whole seeds.
         """
-        chosen = self.profiles[profile]
-        seeds = chosen.tuning_seeds if role == "tuning" else chosen.test_seeds
+        sources = dict.fromkeys(self.tasks[task].tuned_on or task for task in tasks)
+        arms = self.arm_settings(profile)
         return [
-            Run(
-                suite=self.name,
-                profile=profile,
-                name=task,
-                task=self.tasks[task],
-                space=space,
-                rule_name=rule_name,
-                rule=rule,
-                lr=lr,
-                max_norm=self.max_norm,
-                role=role,
-                index=index,
-                updates=chosen.updates[task],
-                evaluations=chosen.evaluations,
-            )
-            for task in tasks
-            for index in range(seeds)
-            for rule_name, rule in self.rules.items()
-            for space in self.spaces
-            for lr in (rule.rates if role == "tuning" else [best[task, space, rule_name]])
+            self._run(profile, task, arm, arms[arm], role="tuning", index=index, lr=lr)
+            for task in sources
+            for index in range(self.profiles[profile].tuning_seeds)
+            for arm, (entry, rule) in arms.items()
+            for lr in (rule.rates if entry.tuned_on is None else ())
         ]
 
+    def test_runs(self, profile: str, tasks: Iterable[str], choices: Mapping[Place, Choice]) -> list[Run]:
+        """List the runs that use test data: every arm at the rate that tuning chose for it.
 
-Arm = tuple[str, str, str]
-"""Task, space and rule."""
+        Args:
+            profile: name of the profile.
+            tasks: names of the tasks.
+            choices: what tuning chose, by task, space and rule.
+
+        Returns:
+            Runs, seed by seed.
+        """
+        runs = []
+        for task, index in itertools.product(tasks, range(self.profiles[profile].test_seeds)):
+            for arm, settings in self.arm_settings(profile).items():
+                run = self._run(profile, task, arm, settings, role="test", index=index, lr=math.nan)
+                choice = choices[run.tuned_at]
+                update = {"lr": choice.rate, "edge": choice.edge, "grown": choice.grown}
+                runs.append(run.model_copy(update=update))
+        return runs
+
+    def outlines(self, profile: str, task: str) -> list[Run]:
+        """Describe every arm on a task by its first run, its rate apart."""
+        arms = self.arm_settings(profile).items()
+        return [self._run(profile, task, arm, both, role="test", index=0, lr=math.nan) for arm, both in arms]
+
+    def _run(self, profile: str, task: str, arm: Arm, settings: tuple[SpaceEntry, Rule], **rest: Any) -> Run:
+        space, rule = settings
+        chosen, entry = self.profiles[profile], self.tasks[task]
+        return Run(
+            suite=self.name,
+            profile=profile,
+            name=task,
+            space_name=arm[0],
+            rule_name=arm[1],
+            tuned_on=(entry.tuned_on or task, space.tuned_on or arm[0]),
+            study=self.study or self.name,
+            task=entry,
+            space=space,
+            rule=rule,
+            max_norm=self.max_norm if space.clip else None,
+            test_at=self.test_at,
+            updates=chosen.updates[task],
+            evaluations=chosen.evaluations,
+            **rest,
+        )
+
+
+def expanded(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Write out ``like`` and ``grid`` of tasks, and the profiles that name them; leave alone what has not their form.
+
+    Args:
+        data: a suite as it was read.
+
+    Returns:
+        Its tables ``tasks`` and ``profiles``, where it has them.
+    """
+    tasks = data.get("tasks")
+    if not isinstance(tasks, dict) or not all(isinstance(entry, dict) for entry in tasks.values()):
+        return {}
+    members = {name: _members(name, _alike(entry, tasks)) for name, entry in tasks.items()}
+    result: dict[str, Any] = {"tasks": {name: entry for each in members.values() for name, entry in each.items()}}
+    if isinstance(data.get("profiles"), dict):
+        result["profiles"] = {name: _updates_of(profile, members) for name, profile in data["profiles"].items()}
+    return result
+
+
+def _alike(entry: dict[str, Any], tasks: dict[str, Any]) -> dict[str, Any]:
+    base = tasks.get(str(entry.get("like")))
+    if base is None or base is entry or {"like", "grid"} & set(base):
+        return entry
+    return {**base, **{key: value for key, value in entry.items() if key != "like"}}
+
+
+def _members(name: str, entry: dict[str, Any]) -> dict[str, Any]:
+    grid = entry.get("grid")
+    if not isinstance(grid, dict) or not all(isinstance(values, tuple) and values for values in grid.values()):
+        return {name: entry}
+    rest = {key: value for key, value in entry.items() if key != "grid"}
+    combinations = itertools.islice(itertools.product(*grid.values()), 1_000)
+    return {"_".join(map(str, (name, *each))): rest | dict(zip(grid, each, strict=True)) for each in combinations}
+
+
+def _updates_of(profile: Any, members: dict[str, dict[str, Any]]) -> Any:
+    updates = profile.get("updates") if isinstance(profile, dict) else None
+    if not isinstance(updates, dict):
+        return profile
+    return profile | {"updates": {each: count for name, count in updates.items() for each in members.get(name, [name])}}
+
+
+def _require(place: str, kind: str, names: Iterable[str], table: Iterable[str]) -> None:
+    known_names = list(table)
+    for name in names:
+        if name not in known_names:
+            raise ValueError(f"{place}: unknown {kind} {name!r}; the suite has {', '.join(known_names)}")
+
+
+def _require_tuned(kind: str, tuned_on: Mapping[str, str | None]) -> None:
+    """What an entry is tuned on must be an entry that is tuned itself."""
+    for name, source in tuned_on.items():
+        if source is not None:
+            tuned = [other for other in tuned_on if tuned_on[other] is None]
+            _require(f"{kind}.{name}.tuned_on", "entry that is tuned itself", [source], tuned)
+
+
+def _refuse_repetition(place: str, settings: Mapping[Any, Any]) -> None:
+    first: dict[Any, Any] = {}
+    for name, setting in settings.items():
+        if (other := first.setdefault(setting, name)) is not name:
+            raise ValueError(f"{place}: {_text(name)} is a duplicate of {_text(other)}; leave one of them out")
+
+
+def _text(name: Any) -> str:
+    return " with ".join(name) if isinstance(name, tuple) else str(name)
 
 
 def load(path: Path) -> Suite:
@@ -194,35 +258,6 @@ def load(path: Path) -> Suite:
     suite = read(path, Suite)
     suite._name = path.stem
     return suite
-
-
-def read(path: Path, schema: type[Schema]) -> Schema:
-    """Read a TOML file and validate it.
-
-    Args:
-        path: the file.
-        schema: the model it must fit.
-
-    Returns:
-        The model.
-
-    Raises:
-        InputError: the file cannot be read, is no TOML, or breaks the schema; the message names file, key and rule.
-    """
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: the suite cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
-    try:
-        return schema(**data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        got = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-        raise InputError(f"{path}: {place + ': ' if place else ''}{message}{got}") from None
 
 
 def require(kind: str, names: Sequence[str], known: Sequence[str]) -> None:

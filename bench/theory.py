@@ -13,8 +13,8 @@ from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt, model_validat
 
 from bench.errors import CheckFailedError
 from bench.networks import Case, case
+from bench.schema import Strict, known
 from bench.seeds import seed
-from bench.suite import Strict, known
 from bench.theorems import STATEMENTS
 
 

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from itertools import islice
 from statistics import median
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 import pathrnn
 from bench import registry
-from bench.train import ReluRNN
+from bench.models import Network, relu
+from bench.runs import Run
+from bench.spaces import Problem
+from bench.train import build, task_of
+from bench.train import updates as training_updates
+
+BATCH = 128
+"""Sequences per step."""
 
 RULES: dict[str, tuple[str, dict[str, Any]]] = {
     "SGD": ("SGD", {}),
@@ -43,8 +52,9 @@ def training_step(
     """
     model, inputs, labels = _network(hidden, layers)
     name, options = RULES[rule]
-    build = registry.resolve(registry.SPACES, space)
-    step = build(model, registry.resolve(registry.OPTIMIZERS, name), max_norm=max_norm, lr=1e-5, **options)
+    settings = {"lr": 1e-5, **options}
+    problem = Problem(model, registry.resolve(registry.OPTIMIZERS, name), settings, max_norm, steps=28)
+    step = registry.resolve(registry.SPACES, space)(problem)
 
     def run() -> None:
         model.zero_grad(set_to_none=True)
@@ -73,10 +83,53 @@ def optimizer_step(name: str, hidden: int, layers: int) -> Callable[[], Any]:
     return step
 
 
-def _network(hidden: int, layers: int) -> tuple[ReluRNN, torch.Tensor, torch.Tensor]:
+def harness_training(run: Run, updates: int) -> Callable[[], Any]:
+    """Build training as the harness does it, its evaluations left out.
+
+    Args:
+        run: what to train; its data are loaded at once.
+        updates: so many make one call.
+
+    Returns:
+        A function that goes on with the training.
+    """
+    task = task_of(run.task)
+    endless = run.model_copy(update={"updates": updates * 10_000, "evaluations": 10_000})
+    progress = training_updates(endless, task, *build(endless, task))
+    return lambda: next(progress)
+
+
+def bare_training(run: Run, updates: int) -> Callable[[], Any]:
+    """Build the same training in plain torch: ReLU network, cross entropy of the last step, Adam, no clipping.
+
+    Args:
+        run: what to train.
+        updates: so many make one call.
+
+    Returns:
+        A function that goes on with the training.
+    """
+    task = task_of(run.task)
+    images, labels = task.encode(task.train.inputs), task.train.targets
+    rnn = nn.RNN(images.shape[-1], run.task.hidden, nonlinearity="relu", batch_first=True)
+    head = nn.Linear(run.task.hidden, 10)
+    optimizer = torch.optim.Adam([*rnn.parameters(), *head.parameters()], lr=run.lr)
+    order = iter(torch.split(torch.randperm(len(images)).repeat(1_000), run.task.batch))
+
+    def train() -> None:
+        for chosen in islice(order, updates):
+            loss = functional.cross_entropy(head(rnn(images[chosen])[0][:, -1]), labels[chosen])
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+    return train
+
+
+def _network(hidden: int, layers: int) -> tuple[Network, torch.Tensor, torch.Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return ReluRNN(28, hidden, layers, 10, bias=True), torch.rand(128, 28, 28), torch.randint(10, (128,))
+        return Network(relu(28, hidden, layers, True), 10), torch.rand(BATCH, 28, 28), torch.randint(10, (BATCH,))
 
 
 def interleaved(

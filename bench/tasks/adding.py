@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.seeds import seed
-from bench.tasks import Split, Task
+from bench.errors import InputError
+from bench.tasks import Split, Task, drawn
 
 
 def adding(length: int = 50, train: int = 20_000, held_out: int = 2_000) -> Task:
@@ -25,17 +27,15 @@ def adding(length: int = 50, train: int = 20_000, held_out: int = 2_000) -> Task
         The task.
 
     Raises:
-        ValueError: a length below 2.
+        InputError: a length below 2, or a split without sequences.
     """
     if length < 2:
-        raise ValueError(f"length must be at least 2, one step for each half, got {length}")
-    sizes = {"train": train, "validation": held_out, "test": held_out}
-    splits = [_draw(length, size, seed("adding", length, part)) for part, size in sizes.items()]
-    return Task(1, _error, _error, "mean squared error", False, *splits)
+        raise InputError(f"length must be at least 2, one step for each half, got {length}")
+    splits = drawn(functools.partial(_draw, length), train, held_out, ("adding", length))
+    return Task(1, _error, _error, "mean squared error", False, 0.01, *splits)
 
 
-def _draw(length: int, count: int, seed_: int) -> Split:
-    generator = torch.Generator().manual_seed(seed_)
+def _draw(length: int, count: int, generator: torch.Generator) -> Split:
     numbers = torch.rand(count, length, generator=generator)
     half = length // 2
     first = torch.randint(0, half, (count, 1), generator=generator)

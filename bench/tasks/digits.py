@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from bench.errors import InputError
 from bench.seeds import seed
-from bench.tasks import Split, Task, classification, shuffled
+from bench.tasks import Split, Task, check_at_least, classification, shuffled
 
 
 def digits(steps: int = 8, copies: int = 1) -> Task:
@@ -26,10 +26,9 @@ def digits(steps: int = 8, copies: int = 1) -> Task:
     """
     if steps not in {8, 64}:
         raise InputError(f"steps of digits must be 8 or 64, got {steps}")
-    if copies < 1:
-        raise InputError(f"copies of digits must be at least 1, got {copies}")
+    check_at_least("digits", 1, copies=copies)
     images, labels = load_digits(return_X_y=True)
     inputs = torch.tensor(images / 16.0, dtype=torch.float32).reshape(len(images), steps, -1)
     inputs = inputs.repeat(1, 1, copies) / copies**0.5
     whole = Split(inputs, torch.tensor(labels))
-    return classification(10, *shuffled(whole, [len(images) - 600, 300, 300], seed("digits", "splits")))
+    return classification(10, 90.0, *shuffled(whole, [len(images) - 600, 300, 300], seed("digits", "splits")))

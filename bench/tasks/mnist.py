@@ -1,31 +1,17 @@
-"""MNIST of LeCun, Cortes and Burges, read from a local folder."""
+"""MNIST of LeCun, Cortes and Burges: rows, pixels, or pixels in another order."""
 
 from __future__ import annotations
-
-import gzip
-import hashlib
-import os
-import zlib
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bench.errors import InputError, MissingDataError
+from bench import data
 from bench.seeds import seed
 from bench.tasks import Split, Task, classification, shuffled
 
-SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-"""Digests of the decompressed files."""
-
 
 def mnist_rows() -> Task:
-    """Build the task: read an image row by row, 28 steps of 28 pixels.
+    """Build the task: read an image row by row, 28 steps of 28 pixels. The target is 90 %.
 
     Returns:
         The task: 50,000 images to learn from, 10,000 for validation (of a fixed shuffle), 10,000 for the test.
@@ -34,32 +20,50 @@ def mnist_rows() -> Task:
         MissingDataError: a file is not there.
         InputError: a file cannot be read, or is not the file it should be.
     """
-    whole, test = _split("train"), _split("t10k")
+    return _task((28, 28), torch.arange(784), 90.0)
+
+
+def mnist_pixels() -> Task:
+    """Build the task: read an image pixel by pixel, 784 steps (Le, Jaitly and Hinton 2015). The target is 90 %.
+
+    Returns:
+        The task, with the splits of :func:`mnist_rows`.
+
+    Raises:
+        MissingDataError: a file is not there.
+        InputError: a file cannot be read, or is not the file it should be.
+    """
+    return _task((784, 1), torch.arange(784), 90.0)
+
+
+def mnist_permuted() -> Task:
+    """Build the task: :func:`mnist_pixels` with one fixed permutation of the pixels of all images. The target is 80 %.
+
+    Returns:
+        The task, with the splits of :func:`mnist_rows`.
+
+    Raises:
+        MissingDataError: a file is not there.
+        InputError: a file cannot be read, or is not the file it should be.
+    """
+    generator = torch.Generator().manual_seed(seed("mnist", "permutation"))
+    return _task((784, 1), torch.randperm(784, generator=generator), 80.0)
+
+
+def _task(shape: tuple[int, int], order: Tensor, target: float) -> Task:
+    whole, test = (_read(part, shape, order) for part in ("train", "t10k"))
     train, validation = shuffled(whole, [50_000, 10_000], seed("mnist", "validation"))
-    return classification(10, train, validation, test)
+    return classification(10, target, train, validation, test, encode=_scaled)
 
 
-def _split(part: str) -> Split:
-    images, labels = _read(f"{part}-images-idx3-ubyte"), _read(f"{part}-labels-idx1-ubyte")
-    return Split(images[16:].reshape(-1, 28, 28).float() / 255, labels[8:].long())
+def _read(part: str, shape: tuple[int, int], order: Tensor) -> Split:
+    """Read images and labels, whose files have headers of 16 and of 8 bytes."""
+    images, labels = (
+        torch.frombuffer(bytearray(data.read(f"mnist/{part}-{kind}-ubyte")), dtype=torch.uint8)
+        for kind in ("images-idx3", "labels-idx1")
+    )
+    return Split(images[16:].reshape(-1, 784)[:, order].reshape(-1, *shape), labels[8:].long())
 
 
-def _read(name: str) -> Tensor:
-    """Return the bytes of a file, gzipped or not, after checking its digest; headers included."""
-    folder = os.environ.get("PATHRNN_DATA")
-    paths = [Path(folder, "mnist", file) for file in (f"{name}.gz", name)] if folder else []
-    path = next((path for path in paths if path.exists()), None)
-    if path is None:
-        where = f"PATHRNN_DATA is {folder}" if folder else "PATHRNN_DATA is not set"
-        raise MissingDataError(
-            f"MNIST file {name} not found ({where}); set PATHRNN_DATA to a folder that holds mnist/{name}.gz, "
-            "as distributed by LeCun, Cortes and Burges"
-        )
-    try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: the file must be a complete gzip file, got: {error}") from None
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256[name]:
-        raise InputError(f"{path}: the SHA-256 of its content must be {SHA256[name]}, got {found}; fetch it again")
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
+def _scaled(bytes_: Tensor) -> Tensor:
+    return bytes_.float() / 255

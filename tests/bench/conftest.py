@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 TINY = """
 title = "A suite of seconds"
 max_norm = 1.0
+growth = 0
 spaces = ["weight", "path"]
 [rules.momentum]
 optimizer = "SGD"
@@ -32,6 +33,9 @@ evaluations = 2
 updates = { digits_rows = 6, mnist_rows = 1 }
 """
 
+needs_data = pytest.mark.skipif("PATHRNN_DATA" not in os.environ, reason="PATHRNN_DATA is not set")
+"""Marks what needs the data sets that the project does not contain."""
+
 Bench = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -44,10 +48,11 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench() -> Bench:
-    """Run ``python -m bench`` without any data folder, unless one is given."""
+    """Run ``python -m bench`` without any data folder, unless one is given, and without a network."""
 
     def run(*arguments: str | Path, data: Path | None = None) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if key != "PATHRNN_DATA"}
+        environment |= {"PATHRNN_OFFLINE": "1", "PATHRNN_CACHE": str(ROOT / "no-cache")}
         if data is not None:
             environment["PATHRNN_DATA"] = str(data)
         command = [sys.executable, "-m", "bench", *map(str, arguments)]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.registry import TABLES
 from tests.bench.conftest import ROOT, TINY, Bench
 
 
@@ -33,18 +34,18 @@ def test_run_resume_and_report(bench: Bench, tiny: Path, tmp_path: Path) -> None
     results = tmp_path / "results"
     first = bench("run", tiny, "--results", results, "--workers", "2")
     assert first.returncode == 0, first.stderr
-    assert "mnist_rows skipped: MNIST file train-images-idx3-ubyte not found (PATHRNN_DATA is not set)" in first.stderr
+    assert "mnist_rows skipped: mnist/train-images-idx3-ubyte" in first.stderr
     records = results / "tiny" / "records"
     before = snapshot(records)
     assert len(before) == 8
     victim = sorted(records.glob("*.parquet"))[0]
-    kept = pd.read_parquet(victim).drop(columns="seconds")
+    kept = pd.read_parquet(victim).drop(columns=["seconds", "curve_seconds"])
     victim.unlink()
     again = bench("run", tiny, "--results", results)
     assert again.returncode == 0, again.stderr
     after = snapshot(records)
     assert {name for name in before if before[name] != after[name]} <= {victim.name}
-    pd.testing.assert_frame_equal(pd.read_parquet(victim).drop(columns="seconds"), kept)
+    pd.testing.assert_frame_equal(pd.read_parquet(victim).drop(columns=["seconds", "curve_seconds"]), kept)
 
     reported = bench("report", results / "tiny")
     assert reported.returncode == 0, reported.stderr
@@ -65,7 +66,7 @@ def test_run_resume_and_report(bench: Bench, tiny: Path, tmp_path: Path) -> None
     [
         (["--profile", "ful"], ["unknown profile 'ful'; the suite has embedded"]),
         (["--task", "digits"], ["unknown task 'digits'; the suite has digits_rows, mnist_rows"]),
-        (["--task", "mnist_rows"], ["no task of profile 'embedded' can run on this machine"]),
+        (["--task", "mnist_rows"], ["none of the tasks can run on this machine"]),
     ],
 )
 def test_bad_arguments(bench: Bench, tiny: Path, tmp_path: Path, arguments: list[str], parts: list[str]) -> None:
@@ -76,7 +77,7 @@ def test_bad_suites(bench: Bench, tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(TINY.replace("hidden", "hiden"))
     refused(bench("run", tiny, "--results", tmp_path), str(tiny), "tasks.digits_rows", "unknown key 'hiden'", "hidden")
     tiny.write_text(TINY.replace('task = "digits"', 'task = "digitz"'))
-    refused(bench("run", tiny, "--results", tmp_path), str(tiny), "unknown task 'digitz'; known are adding, digits")
+    refused(bench("run", tiny, "--results", tmp_path), str(tiny), "unknown task 'digitz'; known are adding, characters")
     tiny.write_text(TINY.replace("steps = 8", "stps = 8"))
     refused(
         bench("run", tiny, "--results", tmp_path), "task digits: digits() got an unexpected keyword argument 'stps'"
@@ -90,14 +91,69 @@ def test_corrupted_data_stop_a_run_before_it_starts_and_lose_nothing(bench: Benc
     path.parent.mkdir()
     path.write_bytes(gzip.compress(b"almost MNIST"))
     result = bench("run", tiny, "--results", tmp_path / "results", data=tmp_path)
-    refused(result, str(path), "the SHA-256 of its content must be ba891046", "got ")
+    refused(result, str(path), "must hold 47,040,016 bytes with SHA-256 ba891046", ", got 12 bytes with")
     assert snapshot(tmp_path / "results") == before
 
 
 def test_a_setting_that_the_optimizer_refuses(bench: Bench, tiny: Path, tmp_path: Path) -> None:
     tiny.write_text(TINY.replace("momentum = 0.9", "momentum = -0.9"))
     result = bench("run", tiny, "--results", tmp_path, "--workers", "1")
-    refused(result, "rule momentum in weight space on digits_rows: Invalid momentum value: -0.9")
+    refused(result, "rule momentum in weight space on digits_rows (init default): Invalid momentum value: -0.9")
+
+
+def test_a_plan_says_what_would_run_and_changes_nothing(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    tiny.write_text(TINY.replace("digits_rows = 6", "digits_rows = 300").replace(", mnist_rows = 1", ""))
+    before = bench("plan", tiny, "--results", results)
+    assert before.returncode == 0, before.stderr
+    rows = [line.split() for line in before.stdout.splitlines() if line.startswith(" digits_rows")]
+    assert rows == [
+        ["digits_rows", "momentum", space, "0.01,", "0.1", "2", "0", "2", "?"] for space in ("weight", "path")
+    ]
+    assert "2 arms on tasks: 4 tuning runs, 4 test runs." in before.stdout
+    assert "The time is unknown" in before.stdout
+    assert not results.exists()
+    assert bench("run", tiny, "--results", results).returncode == 0
+    files = snapshot(results)
+    after = bench("plan", tiny, "--results", results, "--workers", "1")
+    rows = [line.split() for line in after.stdout.splitlines() if line.startswith(" digits_rows")]
+    assert [row[-3] for row in rows] == ["2", "2"]
+    assert "minutes with 1 worker." in after.stdout
+    seconds = pd.concat([pd.read_parquet(path) for path in (results / "tiny" / "records").iterdir()])["seconds"]
+    assert [float(row[-1]) for row in rows] == pytest.approx([4 * seconds.median() / 60] * 2, abs=0.051)
+    assert snapshot(results) == files
+
+
+def test_everything_that_a_suite_may_name_is_listed(bench: Bench) -> None:
+    for kind, table in TABLES.items():
+        result = bench("list", f"{kind}s")
+        assert result.returncode == 0, result.stderr
+        names = [line.split()[0] for line in result.stdout.splitlines()[3:] if line.startswith(" ") and line[1] != " "]
+        assert set(table) == set(names), result.stdout
+    result = bench("list", "suites")
+    for path in ("accuracy", "convergence", "invariance", "ablation", "published", "smoke", "theory", "throughput"):
+        assert f" suites/{path}.toml " in result.stdout
+    assert "base.toml" not in result.stdout
+
+
+def test_a_plug_in_adds_an_optimizer_and_a_task(bench: Bench, tmp_path: Path) -> None:
+    """Only where the command line names it: a suite alone imports nothing."""
+    suite = ROOT / "examples" / "plugin.toml"
+    refused(bench("run", suite, "--results", tmp_path), str(suite), "unknown optimizer 'Lion'; known are Adam, AdamW")
+    refused(
+        bench("run", suite, "--plugin", "examples.none"), "plug-in examples.none cannot be imported: ModuleNotFound"
+    )
+    result = bench("run", suite, "--plugin", "examples.plugin", "--results", tmp_path)
+    assert result.returncode == 0, result.stderr
+    records = pd.concat([pd.read_parquet(path) for path in (tmp_path / "plugin" / "records").iterdir()])
+    test = records[records["role"] == "test"]
+    assert set(test["space"]) == {"weight", "path"}
+    assert (test["status"] == "finished").all()
+    assert (test["test"] > 90).all()  # it learns
+    assert '"plugins": "examples.plugin"' in test["environment"].iloc[0]
+    assert bench("report", tmp_path / "plugin").returncode == 0
+    listed = bench("list", "optimizers", "--plugin", "examples.plugin").stdout
+    assert " Lion " in listed
 
 
 def test_ctrl_c_keeps_what_is_finished(
@@ -140,7 +196,7 @@ def test_reports_without_records_or_with_a_broken_one(bench: Bench, tmp_path: Pa
 def test_help_teaches_without_importing_torch() -> None:
     code = (
         "import sys, click.testing, bench.cli as cli\n"
-        "for command in ([], ['run'], ['report']):\n"
+        "for command in ([], ['run'], ['report'], ['plan'], ['list'], ['data', 'check'], ['theory']):\n"
         "    result = click.testing.CliRunner().invoke(cli.main, [*command, '--help'])\n"
         "    assert result.exit_code == 0 and 'python -m bench' in result.output, result.output\n"
         "    assert chr(92) not in result.output, result.output  # markup that click did not take\n"

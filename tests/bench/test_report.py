@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bench.convergence import to_target
 from bench.report import _at_best_rate, sweep, table
-from bench.select import best_rates
 
 
 def record(space: str, role: str, index: int, lr: float, value: float, **changes: Any) -> dict[str, Any]:
@@ -17,6 +17,15 @@ def record(space: str, role: str, index: int, lr: float, value: float, **changes
         "name": "digits",
         "space": space,
         "rule_name": "sgd",
+        "tuned_task": "digits",
+        "tuned_space": space,
+        "edge": False,
+        "target": 60.0,
+        "batch": 10,
+        "curve_update": [5, 10],
+        "curve_seconds": [0.5, 1.5],
+        "curve_validation": [55.0, value],
+        "grown": 0,
         "role": role,
         "index": index,
         "lr": lr,
@@ -41,25 +50,23 @@ def planted() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_best_mean_wins_and_divergence_ranks_worst() -> None:
-    frame = planted()
-    assert best_rates(frame) == {("digits", "weight", "sgd"): 0.2, ("digits", "path", "sgd"): 0.2}
-    frame["higher_is_better"] = False
-    assert best_rates(frame) == {("digits", "weight", "sgd"): 0.1, ("digits", "path", "sgd"): 0.1}
-
-
 def test_the_table_counts_seeds_divergence_and_wins() -> None:
     frame = planted()
-    weight, path = table(frame, _at_best_rate(frame))
+    weight, path = table(_at_best_rate(frame))
     assert (weight.space, path.space) == ("weight", "path")
     assert (weight.seeds, weight.diverged, weight.mean, weight.worst, weight.best) == (3, 1, 61.5, 61.0, 62.0)
     assert (path.seeds, path.diverged, path.mean, path.worst, path.best) == (3, 0, 181 / 3, 50.0, 71.0)
     assert (weight.wins, path.wins) == ("", "2 of 3")
     assert (weight.loss, path.loss) == (pytest.approx(0.615), pytest.approx(1.81 / 3))
     assert not weight.edge
-    frame["higher_is_better"] = False
-    edge = table(frame, frame[(frame["role"] == "test") & (frame["lr"] == 0.4)])[0]
-    assert edge.edge
+    frame["edge"] = frame["space"] == "path"
+    assert [row.edge for row in table(_at_best_rate(frame))] == [False, True]
+
+
+def test_arms_that_take_their_rates_from_others_are_reported_at_those() -> None:
+    frame = planted()
+    other = frame[frame["role"] == "test"].assign(name="rescaled")
+    assert set(_at_best_rate(pd.concat([frame, other])).groupby("name").size()) == {6}
 
 
 def test_the_sweep_shows_every_rate_and_what_diverged() -> None:
@@ -69,3 +76,15 @@ def test_the_sweep_shows_every_rate_and_what_diverged() -> None:
     ]
     assert rows[0][4:] == ["50.5", "0.505", "0"]
     assert rows[2][4:] == ["nan", "nan", "2"]
+
+
+def test_time_to_target_keeps_misses_as_infinite() -> None:
+    """Weight space: 61 and 62 reach 60 at update 10, one diverged; path space: 71 and 60 reach it, 50 does not."""
+    frame = planted()
+    rows = table(_at_best_rate(frame))
+    assert [row.target for row in rows] == ["2 of 3: 10 updates, 100 sequences, 1.5 s"] * 2
+    frame["target"] = 65.0
+    assert [row.target for row in table(_at_best_rate(frame))] == ["0 of 3", "1 of 3"]
+    frame["target"], frame["higher_is_better"] = 56.0, False
+    assert to_target(frame[frame["role"] == "test"]) == "7 of 7: 5 updates, 50 sequences, 0.5 s"
+    assert to_target(frame.assign(curve_seconds=[[]] * len(frame))).endswith("5 updates, 50 sequences")

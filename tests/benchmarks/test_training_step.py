@@ -6,7 +6,17 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from bench.workloads import RULES, interleaved, optimizer_step, ratio, training_step
+from bench import suite as suites
+from bench.workloads import (
+    RULES,
+    bare_training,
+    harness_training,
+    interleaved,
+    optimizer_step,
+    ratio,
+    training_step,
+)
+from tests.bench.conftest import ROOT, needs_data
 
 BLOCK = 10  # the fixed gauge is restored every ten steps
 SPACES = {"weight": None, "path": 1.0, "gauge": 1.0}
@@ -47,3 +57,18 @@ def test_cost_of_an_optimizer_step(
         print(
             f"\nPathSpace(SGD) steps in {times:.2f} of torch's {reference}(foreach=True), {layers} x {hidden}", end=""
         )
+
+
+@needs_data
+@pytest.mark.benchmark(
+    group="training through the harness over a bare loop, MNIST rows, 128 units, batch 128, one thread"
+)
+def test_cost_of_the_harness(benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str]) -> None:
+    suite = suites.load(ROOT / "suites" / "accuracy.toml")
+    (run,) = [each for each in suite.outlines("mnist", "mnist_rows") if each.place[1:] == ("weight", "adam")]
+    run = run.model_copy(update={"lr": 0.001, "max_norm": None})
+    functions = {"bare": bare_training(run, 2 * BLOCK), "harness": harness_training(run, 2 * BLOCK)}
+    seconds = benchmark.pedantic(interleaved, args=(functions, 100), rounds=1)
+    speed = benchmark.extra_info["samples per second, harness over bare"] = ratio(seconds, "bare", over="harness")
+    with capsys.disabled():
+        print(f"\nsamples per second through the harness: {100 * speed:.1f} % of a bare loop of torch", end="")

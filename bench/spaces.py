@@ -1,0 +1,97 @@
+"""Spaces: what a rule sees of a network. Each turns network and rule into a step that is taken once gradients exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import pathrnn
+from bench.models import Network
+from pathrnn.space import Rule, build_rule
+
+Step = Callable[[], None]
+
+
+class DivergedError(Exception):
+    """The loss, a gradient or a weight is no longer finite: an outcome, not an error."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What every space needs to know.
+
+    Attributes:
+        model: the network.
+        rule: a torch optimizer class, or a function that makes an optimizer.
+        settings: arguments of the rule, its learning rate among them.
+        max_norm: clip what the rule sees as its gradient to this Euclidean norm, or None.
+        steps: length of the sequences.
+    """
+
+    model: Network
+    rule: Rule
+    settings: dict[str, Any]
+    max_norm: float | None
+    steps: int
+
+
+def weight(problem: Problem) -> Step:
+    """Weights as they are; the gradient is clipped by its norm."""
+    model, max_norm = problem.model, problem.max_norm
+    graph = model.graph if getattr(model.rnn, "nonlinearity", "") == "relu" else None
+    optimizer = build_rule(problem.rule, model.parameters(), graph, **problem.settings)  # type: ignore[arg-type]
+
+    def step() -> None:
+        if max_norm is not None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        optimizer.step()
+
+    return step
+
+
+def path(problem: Problem, **options: Any) -> Step:
+    """Path space (pathrnn.PathSpace); the gradient is clipped by its norm there."""
+    return _graph_step(pathrnn.PathSpace, problem, options)
+
+
+def gauge(problem: Problem, **options: Any) -> Step:
+    """Fixed gauge (pathrnn.GaugeFixed): weights on the representative of least norm; clipped by their norm there."""
+    return _graph_step(pathrnn.GaugeFixed, problem, options)
+
+
+def path_sgd(problem: Problem, second_term: bool = False) -> Step:
+    """Path-SGD of Neyshabur et al. (pathrnn.PathSGD), for plain SGD alone; never clipped."""
+    if problem.rule is not torch.optim.SGD or set(problem.settings) != {"lr"}:
+        raise ValueError("path_sgd is itself an optimizer: its rule must be SGD with no options but the rate")
+    model = problem.model
+    return _finite(
+        pathrnn.PathSGD(
+            model.parameters(), model.graph, steps=problem.steps, second_term=second_term, **problem.settings
+        )
+    )
+
+
+def _graph_step(space: Rule, problem: Problem, options: dict[str, Any]) -> Step:
+    model = problem.model
+    options = {"max_path_norm": problem.max_norm, **options, **problem.settings}
+    return _finite(space(model.parameters(), model.graph, problem.rule, **options))
+
+
+def _finite(optimizer: torch.optim.Optimizer) -> Step:
+    def step() -> None:
+        try:
+            optimizer.step()
+        except ValueError as error:
+            raise DivergedError(str(error)) from error
+
+    return step
+
+
+def muon(params: Any, graph: pathrnn.ReductionGraph, lr: float, adam_share: float = 0.4) -> torch.optim.Optimizer:
+    """Muon at a rate for matrices into hidden units, Adam at a share of it for the rest."""
+    if graph is None:
+        raise ValueError("Muon here needs a ReLU network, which tells it the matrices into hidden units")
+    return pathrnn.muon(lr, adam_share * lr)(params, graph=graph)
