@@ -41,11 +41,19 @@ def theory(session: nox.Session) -> None:
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Check the theory, compare the optimizers on real tasks, write the report. Arguments go to ``bench run``."""
+    """Check the theory, compare the optimizers on real tasks, write reports. Arguments go to every ``bench run``."""
     _install(session, "bench")
     session.run("python", "-m", "bench", "theory")
-    session.run("python", "-m", "bench", "run", "suites/accuracy.toml", "--profile", "embedded", *session.posargs)
-    session.run("python", "-m", "bench", "report", "results/local/accuracy", "--profile", "embedded")
+    for suite in ("accuracy", "convergence", "invariance", "ablation"):
+        session.run("python", "-m", "bench", "run", f"suites/{suite}.toml", *session.posargs)
+        session.run("python", "-m", "bench", "report", f"results/local/{suite}", "--profile", "embedded")
+
+
+@nox.session
+def throughput(session: nox.Session) -> None:
+    """Time training steps in each space and print the ratios; nothing else should run meanwhile."""
+    _install(session, "bench")
+    session.run("python", "-m", "bench", "throughput", *session.posargs)
 
 
 def _install(session: nox.Session, extra: str) -> None:

@@ -55,6 +55,8 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
             tuning += more
             pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
         pool.finish(suite.test_runs(profile, tasks, choose(store.of(tuning))), "testing", len(tuning) + tests)
+    text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
+    console.print(text, highlight=False, soft_wrap=True)
 
 
 def _available(suite: Suite, tasks: Sequence[str], console: Console) -> list[str]:

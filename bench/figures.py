@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib as mpl
 
@@ -16,11 +16,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.seeds import seed
+
 SPACE_COLORS = {"weight": "#8a8f98", "path": "#c2410c", "gauge": "#0072b2", "path_normalised": "#009e73"}
 SPACE_COLORS |= {"path_index": "#e69f00", "path_unclipped": "#cc79a7", "gauge_unclipped": "#56b4e9"}
 SPACE_COLORS |= {"path_frozen": "#b3a400", "path_unguarded": "#7a5195", "path_raw": "#1a1a1a"}
+SPACE_COLORS |= {"weight_unclipped": "#c8ccd2", "path_sgd": "#8c510a"}
+SPACE_COLORS |= {"tanh": "#dfc27d", "gru": "#35978f", "lstm": "#003c30"}
 """One colour per space everywhere, told apart by colour-blind readers; their order is that of tables."""
 _PANEL = (3.6, 2.9)  # inches
+_ABREAST = 4  # panels in a row, where they are as many as tasks
+
+
+def space_colors(spaces: Iterable[str]) -> dict[str, str]:
+    """Give each space its colour, in the order of tables; a name that is not ours has one that its letters decide."""
+    others = sns.husl_palette(12, s=0.6).as_hex()
+    unknown = {space: others[seed(space) % len(others)] for space in sorted(set(spaces) - set(SPACE_COLORS))}
+    return {space: color for space, color in (SPACE_COLORS | unknown).items() if space in set(spaces)}
 
 
 def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[str]) -> str:
@@ -37,6 +49,7 @@ def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[st
     columns = ["curve_update", "curve_validation"]
     curves = test.explode(columns).astype(dict.fromkeys(columns, float))
     figure, axes = _panels(len(tasks), len(rules), sharey="row")
+    colors = space_colors(test["space"])
     for row, task in enumerate(tasks):
         for column, rule in enumerate(rules):
             axis = axes[row][column]
@@ -46,8 +59,8 @@ def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[st
                 x="curve_update",
                 y="curve_validation",
                 hue="space",
-                hue_order=[space for space in SPACE_COLORS if space in set(test["space"])],
-                palette=SPACE_COLORS,
+                hue_order=list(colors),
+                palette=colors,
                 estimator="mean",
                 errorbar=("pi", 100),
                 legend=False,
@@ -72,8 +85,11 @@ def final_metric(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[str])
     Returns:
         The figure as SVG text.
     """
-    figure, axes = _panels(1, len(tasks), sharey=False)
-    for axis, task in zip(axes[0], tasks, strict=True):
+    figure, axes = _panels(-(-len(tasks) // _ABREAST), min(len(tasks), _ABREAST), sharey=False)
+    places = [axis for row in axes for axis in row]
+    for axis in places[len(tasks) :]:
+        axis.remove()
+    for axis, task in zip(places, tasks, strict=False):
         panel = test[test["name"] == task]
         _pairs(axis, panel, rules)
         axis.set(title=task, xlabel="", ylabel=f"test {_metric(test, task)}")
@@ -84,18 +100,20 @@ def final_metric(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[str])
 
 
 def _pairs(axis: Axes, panel: pd.DataFrame, rules: Sequence[str]) -> None:
-    known = [space for space in SPACE_COLORS if space in set(panel["space"])]
-    width = 0.6 / len(known)
-    places = {space: width * (place - (len(known) - 1) / 2) for place, space in enumerate(known)}
+    colors = space_colors(panel["space"])
+    width = 0.6 / len(colors)
+    places = {space: width * (place - (len(colors) - 1) / 2) for place, space in enumerate(colors)}
     for group, rule in enumerate(rules):
         wide = panel[panel["rule_name"] == rule].pivot_table(index="index", columns="space", values="test")
         spaces = [space for space in places if space in wide]
-        for _, seed in wide.iterrows():
-            axis.plot([group + places[s] for s in spaces], [seed[s] for s in spaces], color="#d4d4d8", lw=0.8, zorder=1)
+        for _, values in wide.iterrows():
+            axis.plot(
+                [group + places[s] for s in spaces], [values[s] for s in spaces], color="#d4d4d8", lw=0.8, zorder=1
+            )
         for space in spaces:
             x = group + places[space]
-            axis.scatter([x] * len(wide), wide[space], s=18, color=SPACE_COLORS[space], zorder=3)
-            axis.hlines(wide[space].mean(), x - width / 3, x + width / 3, color=SPACE_COLORS[space], lw=2.2, zorder=2)
+            axis.scatter([x] * len(wide), wide[space], s=18, color=colors[space], zorder=3)
+            axis.hlines(wide[space].mean(), x - width / 3, x + width / 3, color=colors[space], lw=2.2, zorder=2)
 
 
 def _panels(rows: int, columns: int, sharey: bool | str) -> tuple[Figure, list[list[Axes]]]:
@@ -111,8 +129,8 @@ def _metric(test: pd.DataFrame, task: str) -> str:
 
 
 def _legend(figure: Figure, test: pd.DataFrame, note: str) -> None:
-    shown = {space: color for space, color in SPACE_COLORS.items() if space in set(test["space"])}
-    handles = [Line2D([], [], color=color, lw=2.5, label=space) for space, color in shown.items()]
+    shown = space_colors(test["space"]).items()
+    handles = [Line2D([], [], color=color, lw=2.5, label=space) for space, color in shown]
     figure.legend(handles=handles, title=note, loc="outside upper center", ncols=min(5, len(handles)), frameon=False)
 
 

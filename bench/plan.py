@@ -60,7 +60,7 @@ def plan(suite: Suite, profile: str, tasks: Sequence[str], results: Sequence[Pat
         for run in suite.outlines(profile, name):
             own = [each for each in runs if each.place == run.place]
             test = seeds if name in tasks else 0
-            per_update = costs.get(_cost(run))
+            per_update = costs.get(_cost(run.model_dump_json()))
             seconds = None if per_update is None else per_update * run.updates * (len(own) + test)
             rates = tuple(dict.fromkeys(each.lr for each in own))
             plans.append(ArmPlan(run.place, rates, run.tuned_at, len(own), test, _done(own, results[0]), seconds))
@@ -82,12 +82,12 @@ def _costs(results: Iterable[Path]) -> dict[Cost, float]:
             except InputError:  # of another version, or broken: no help for an estimate
                 continue
             for text, whole, updates in records[["specification", "seconds", "updates"]].itertuples(index=False):
-                seconds.setdefault(_cost(Run.parse(text)), []).append(whole / updates)
+                seconds.setdefault(_cost(text), []).append(whole / updates)
         costs = {cost: median(values) for cost, values in seconds.items()} | costs
     return costs
 
 
-def _cost(run: Run) -> Cost:
-    entry = run.task
-    parts = [entry.task, entry.options, entry.hidden, entry.layers, entry.batch, run.space.model]
-    return tuple(json.dumps(part, sort_keys=True) for part in parts)
+def _cost(specification: str) -> Cost:
+    run = json.loads(specification)  # not as a Run: a plug-in that it needs may not be here
+    entry = [run["task"][key] for key in ("task", "options", "hidden", "layers", "batch")]
+    return tuple(json.dumps(part, sort_keys=True) for part in (*entry, run["space"]["model"]))

@@ -17,7 +17,13 @@ from bench.store import Store
 from bench.tables import console, plain_table
 from bench.tuning import choose
 
-_ORDER = {"space": list(figures.SPACE_COLORS), "rule": ["sgd", "momentum", "adam", "muon"]}
+_ORDER = {
+    "space": list(figures.SPACE_COLORS),
+    "rule": ["sgd", "momentum", "rmsprop", "adam", "adamw", "muon"],
+}
+
+
+_TEST_AT = {"end": "with the weights at the end", "best": "at the best validation point"}
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Row:
     metric: str
     rate: float
     edge: bool
+    grown: int
     seeds: int
     diverged: int
     mean: float
@@ -47,7 +54,7 @@ class Row:
             self.metric,
             self.rule,
             self.space,
-            f"{self.rate:g}{' (edge)' if self.edge else ''}",
+            f"{self.rate:g}{f' (grown {self.grown})' if self.grown else ''}{' (edge)' if self.edge else ''}",
             f"{self.mean:.4g}",
             f"{self.worst:.4g} to {self.best:.4g}",
             f"{self.loss:.4g}",
@@ -92,6 +99,8 @@ def write(store: Store, profile: str | None) -> None:
         "suite": records["suite"].iloc[0],
         "profile": records["profile"].iloc[0],
         "runs": len(records),
+        "test_at": _TEST_AT[json.loads(test["specification"].iloc[0])["test_at"]],
+        "targets": [f"{name} {value:g}" for name, value in test.groupby("name")["target"].first().items()],
         "columns": COLUMNS,
         "rows": rows,
         "sweep": sweep(records),
@@ -131,6 +140,7 @@ def table(test: pd.DataFrame) -> list[Row]:
                 metric=str(arm["metric"].iloc[0]),
                 rate=rate,
                 edge=bool(arm["edge"].any()),
+                grown=int(arm["grown"].max()),
                 seeds=len(arm),
                 diverged=int((arm["status"] == "diverged").sum()),
                 mean=float(finished.mean()),

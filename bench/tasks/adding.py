@@ -13,7 +13,7 @@ from bench.tasks import Split, Task, drawn
 
 
 def adding(length: int = 50, train: int = 20_000, held_out: int = 2_000) -> Task:
-    """Build the task.
+    """Add the two marked numbers of a sequence.
 
     Each step has a number, uniform in [0, 1], and a mark: 1 at one step of each half of the sequence, else 0. The
     target is the sum of the two marked numbers; always predicting 1 scores a mean squared error of 1/6.

@@ -14,7 +14,7 @@ SYMBOLS, LETTERS = 10, 8
 
 
 def copying(length: int = 20, train: int = 10_000, held_out: int = 1_000) -> Task:
-    """Build the task.
+    """Remember ten letters over a number of blanks.
 
     A sequence is ten letters out of eight, ``length - 1`` blanks, a delimiter, ten blanks: ``length + 20`` steps,
     one-hot in 10 inputs. Blank is to be predicted at every step but the last ten, which repeat the letters. A network

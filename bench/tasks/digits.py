@@ -11,7 +11,7 @@ from bench.tasks import Split, Task, check_at_least, classification, shuffled
 
 
 def digits(steps: int = 8, copies: int = 1) -> Task:
-    """Build the task: read an image row by row (8 steps of 8 pixels) or pixel by pixel (64 steps of 1).
+    """Classify the 8 x 8 digits of scikit-learn, read in 8 steps of 8 pixels or in 64 of 1.
 
     Args:
         steps: 8 or 64.

@@ -11,7 +11,7 @@ from bench.tasks import Split, Task, classification, shuffled
 
 
 def mnist_rows() -> Task:
-    """Build the task: read an image row by row, 28 steps of 28 pixels. The target is 90 %.
+    """Classify MNIST images, read row by row, 28 steps of 28 pixels. The target is 90 %.
 
     Returns:
         The task: 50,000 images to learn from, 10,000 for validation (of a fixed shuffle), 10,000 for the test.
@@ -24,7 +24,7 @@ def mnist_rows() -> Task:
 
 
 def mnist_pixels() -> Task:
-    """Build the task: read an image pixel by pixel, 784 steps (Le, Jaitly and Hinton 2015). The target is 90 %.
+    """Classify MNIST images, read pixel by pixel, 784 steps of 1 (Le, Jaitly and Hinton 2015). The target is 90 %.
 
     Returns:
         The task, with the splits of :func:`mnist_rows`.
@@ -37,7 +37,7 @@ def mnist_pixels() -> Task:
 
 
 def mnist_permuted() -> Task:
-    """Build the task: :func:`mnist_pixels` with one fixed permutation of the pixels of all images. The target is 80 %.
+    """Classify MNIST images, read pixel by pixel in one fixed shuffled order. The target is 80 %.
 
     Returns:
         The task, with the splits of :func:`mnist_rows`.

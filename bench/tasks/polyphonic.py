@@ -20,7 +20,7 @@ PADDING = -1
 
 
 def jsb_chorales(steps: int = 160) -> Task:
-    """Build the task of Bach's chorales: 229 pieces to learn from, 76 for validation, 77 for the test, as published.
+    """Predict each frame of Bach's chorales: 229 pieces to learn from, 76 for validation, 77 for the test.
 
     The network reads the frame before, silence at the start, and predicts which of 88 notes sound: outputs are logits,
     targets ``[sequences, steps, 88]`` are 1, 0, or -1 after the end. The metric is the negative log-likelihood of a
@@ -43,7 +43,7 @@ def jsb_chorales(steps: int = 160) -> Task:
 
 
 def nottingham(steps: int = 200) -> Task:
-    """Build the task of Nottingham's folk tunes: 694 pieces to learn from, 173 for validation, 170 for the test.
+    """Predict each frame of Nottingham's folk tunes: 694 pieces to learn from, 173 for validation, 170 for the test.
 
     All else is as in :func:`jsb_chorales`. Two of the pieces to learn from occur again, one in each other split, as
     published. The target, 4.5 nats, is a little above what a plain RNN scored there, 4.46.

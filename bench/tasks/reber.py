@@ -17,7 +17,7 @@ ARCS = ({"B": 1}, {"T": 2, "P": 3}, {"S": 2, "X": 4}, {"T": 3, "V": 5}, {"X": 3,
 
 
 def reber(train: int = 3_000, held_out: int = 1_000) -> Task:
-    """Build the task.
+    """Predict which symbols may come next in words of the embedded Reber grammar.
 
     A word is B, then T or P, a word of the Reber grammar, the same T or P, and E; each fork is taken with probability
     1/2, so that words have 12 symbols in the mean. At each step the network reads a symbol, one-hot in 7 inputs, and

@@ -15,7 +15,7 @@ from bench.tasks import Split, Task, check_at_least, one_hot, symbol_loss
 
 
 def characters(file: str = "tinyshakespeare/input.txt", sha256: str = "", steps: int = 100) -> Task:
-    """Build the task for any text.
+    """Predict the next character of any text file.
 
     The alphabet is that of the whole file, characters in order of their code points, one-hot. The first 90 % of the
     text are for training, 5 % for validation and the last 5 % for the test. Each is cut in windows of ``steps``

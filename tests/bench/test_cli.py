@@ -151,7 +151,8 @@ def test_a_plug_in_adds_an_optimizer_and_a_task(bench: Bench, tmp_path: Path) ->
     assert (test["status"] == "finished").all()
     assert (test["test"] > 90).all()  # it learns
     assert '"plugins": "examples.plugin"' in test["environment"].iloc[0]
-    assert bench("report", tmp_path / "plugin").returncode == 0
+    for command in (["report", tmp_path / "plugin"], ["plan", "suites/accuracy.toml", "--results", tmp_path]):
+        assert bench(*command).returncode == 0  # neither needs the plug-in
     listed = bench("list", "optimizers", "--plugin", "examples.plugin").stdout
     assert " Lion " in listed
 
