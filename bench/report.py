@@ -99,6 +99,7 @@ def write(store: Store, profile: str | None) -> None:
         "suite": records["suite"].iloc[0],
         "profile": records["profile"].iloc[0],
         "runs": len(records),
+        "grown": int(records["grown"].max()),
         "test_at": _TEST_AT[json.loads(test["specification"].iloc[0])["test_at"]],
         "targets": [f"{name} {value:g}" for name, value in test.groupby("name")["target"].first().items()],
         "columns": COLUMNS,

@@ -95,6 +95,9 @@ class Suite(Strict):
             for arm, (entry, rule) in arms.items()
         }
         _refuse_repetition("arms", settings)
+        for (space, name), (entry, _) in arms.items():
+            sources = [other for other, rule in arms if rule == name]
+            _require(f"spaces.{space}.tuned_on", f"space with the rule {name!r}", [entry.tuned_on or space], sources)
         tasks = {name: e.model_dump_json(exclude={"tuned_on", "published"}) for name, e in self.tasks.items()}
         _refuse_repetition("tasks", tasks)
         return self

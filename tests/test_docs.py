@@ -10,7 +10,14 @@ import matplotlib as mpl
 import pandas as pd
 import pytest
 
+from bench import registry
+from bench import suite as suites
+from bench.entries import Profile, Rule, SpaceEntry, TaskEntry
+from bench.suite import Suite
+from tests.bench.conftest import needs_data
+
 ROOT = Path(__file__).parents[1]
+SUITES = (ROOT / "docs" / "suites.md").read_text(encoding="utf-8")
 DEFAULTS = (ROOT / "docs" / "defaults.md").read_text(encoding="utf-8")
 REFERENCE = ROOT / "results" / "reference"
 
@@ -65,7 +72,7 @@ def test_the_figure_is_that_of_its_script(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "again.svg").read_bytes() == (ROOT / "docs" / "reduction_graph.svg").read_bytes()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/theory.md", "docs/defaults.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/theory.md", "docs/defaults.md", "docs/suites.md"])
 def test_what_a_document_links_to_exists(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#h][^)]*)\)", path.read_text(encoding="utf-8")):
@@ -78,3 +85,46 @@ def test_every_statement_is_derived() -> None:
     assert len(laws) > 10
     for law in laws:
         assert f"(`{law}`)" in theory, law
+
+
+def rows_after(comment: str) -> list[list[str]]:
+    """Rows of the table that follows a comment in docs/suites.md."""
+    ((text,),) = [re.findall(rf"<!-- {comment} -->\n\n((?:\|.*\|\n)+)", SUITES)]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+
+
+@pytest.mark.parametrize("schema", [Suite, SpaceEntry, Rule, TaskEntry, Profile])
+def test_every_key_of_a_suite_is_documented(schema: type) -> None:
+    documented = [key for first, _ in rows_after(f"keys: {schema.__name__}") for key in re.findall(r"`(\w+)`", first)]
+    assert sorted(documented) == sorted(schema.model_fields)
+
+
+def test_the_example_of_a_suite_is_one(tmp_path: Path) -> None:
+    (text,) = re.findall(r"```toml\n(.*?)```", SUITES, flags=re.DOTALL)
+    path = tmp_path / "example.toml"
+    path.write_text(text.replace('"base.toml"', f'"{ROOT / "suites" / "base.toml"}"'))
+    suite = suites.load(path)
+    assert len(suite.tuning_runs("embedded", suite.profiles["embedded"].updates)) == 5 * 3 * 2
+    assert suite.arm_settings()["path_index", "adam"][1].rates == (0.001, 0.01, 0.1)
+
+
+def test_every_suite_is_documented() -> None:
+    for path in (ROOT / "suites").glob("*.toml"):
+        assert f"`{path.stem}`" in SUITES or f"`{path.name}`" in SUITES
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in {"adding", "copying", "digits", "reber"} else pytest.param(name, marks=needs_data)
+        for name in sorted(registry.TASKS)
+    ],
+)
+def test_the_table_of_tasks_is_true(name: str) -> None:
+    rows = {row[0].strip("`"): row for row in rows_after("tasks")}
+    assert set(rows) == set(registry.TASKS)
+    task = registry.resolve(registry.TASKS, name)()
+    _, _, metric, _, target, _ = rows[name]
+    assert ("(up)" in metric) == task.higher_is_better
+    if name != "copying":
+        assert float(target) == task.target

@@ -32,18 +32,62 @@ def test_files_that_the_readme_shows_exist() -> None:
         assert (ROOT / target).exists(), target
 
 
+def metric_of(suite: str) -> pd.DataFrame:
+    """Test metric by task, rule, index (rows) and space (columns)."""
+    records = pd.read_parquet(ROOT / "results/reference" / suite / "records")
+    rows = records[records["role"] == "test"]
+    return rows.pivot_table(index=["name", "rule_name", "index"], columns="space", values="test")
+
+
+def rows_after(suite: str) -> list[list[str]]:
+    (text,) = re.findall(rf"<!-- records: {suite} -->\n\n((?:\|.*\|\n)+)", README)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
+
+
 def test_the_results_are_those_of_the_records() -> None:
-    records = pd.read_parquet(ROOT / "results/reference/accuracy/records")
-    test = records[records["role"] == "test"].set_index(["name", "rule_name", "space", "index"])
-    rows = re.findall(r"^\| `(\w+)`[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|$", README, flags=re.MULTILINE)
-    assert {name for name, *_ in rows} == set(records["name"])
-    for name, *cells in rows:
-        for rule, cell in zip(("sgd", "momentum", "adam"), cells, strict=True):
-            weight, path = (test.loc[name, rule, space]["test"] for space in ("weight", "path"))
-            higher = test.loc[name, rule]["higher_is_better"].all()
-            wins = (((path > weight) if higher else (path < weight)) | (weight.isna() & path.notna())).sum()
-            form = ".1f" if higher else ".3f"
-            assert cell.strip() == f"{weight.mean():{form}}, {path.mean():{form}} ({wins} of {len(path)})", (name, rule)
+    test, rows = metric_of("accuracy"), rows_after("accuracy")
+    assert len(rows) == 3
+    for first, *cells in rows:
+        name = first.split("`")[1]
+        for rule, cell in zip(("momentum", "adam", "muon"), cells, strict=True):
+            arm = test.loc[name, rule]
+            sign, form = (-1, ".3f") if name == "adding" else (1, ".1f")
+            wins = {space: (sign * arm[space] > sign * arm["weight"]).sum() for space in ("path", "gauge")}
+            others = [f"{arm[space].mean():{form}} ({count})" for space, count in wins.items()]
+            assert cell == ", ".join([f"{arm['weight'].mean():{form}}", *others]), (name, rule)
+
+
+def test_the_reference_networks_are_those_of_the_records() -> None:
+    test = metric_of("accuracy").xs("adam", level="rule_name")
+    text = " ".join(README.split())
+    for space, name in (("gru", "a GRU"), ("lstm", "an LSTM"), ("tanh", "a tanh RNN")):
+        digits, reber, adding = (test.loc[task, space].mean() for task in ("digits_rows", "reber", "adding"))
+        (start,) = re.findall(rf"{name}[^%]*? (\S+) %, (\S+) % and (\d\.\d{{3}})", text)
+        assert start == (f"{digits:.1f}", f"{reber:.1f}", f"{adding:.3f}")
+
+
+def test_the_cost_of_an_unbalanced_start_is_that_of_the_records() -> None:
+    test, rows = metric_of("invariance"), rows_after("invariance")
+    assert len(rows) == 6
+    losses = []
+    for first, *cells in rows:
+        task, rule = re.match(r"`(\w+)`, (\w+)", first).groups()
+        names = [task, *(f"{task}_sigma_{sigma}" for sigma in (0.5, 1.0, 2.0))]
+        means = [test.loc[name, rule].mean() for name in names]
+        assert cells == [", ".join(f"{mean[space]:.1f}" for space in ("weight", "path", "gauge")) for mean in means]
+        losses.append(means[0]["weight"] - means[-1]["weight"])
+    least, most = re.findall(r"with (\d+) to (\d+) points of accuracy", README)[0]
+    falls = sorted(loss for loss in losses if loss > 0)
+    assert (round(falls[0]), round(falls[-1]), len(falls)) == (int(least), int(most), 5)
+
+
+def test_the_counts_of_seeds_are_those_of_the_records() -> None:
+    test = metric_of("accuracy")[["weight", "path"]].dropna()
+    sign = test.index.get_level_values("name").map(lambda name: -1 if name == "adding" else 1)
+    better = sign * (test["path"] - test["weight"])
+    text = " ".join(README.split())
+    counts = f"{(better > 0).sum()} of {len(better)} pairs of seeds, worse in {(better < 0).sum()} and equal in"
+    assert f"{counts} {(better == 0).sum()}" in text
 
 
 def test_the_training_losses_are_those_of_the_records() -> None:

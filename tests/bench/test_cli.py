@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pandas as pd
 import pytest
 
 from bench.registry import TABLES
-from tests.bench.conftest import ROOT, TINY, Bench
+from tests.bench.conftest import ROOT, TINY, Bench, needs_data
 
 
 def refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -155,6 +156,19 @@ def test_a_plug_in_adds_an_optimizer_and_a_task(bench: Bench, tmp_path: Path) ->
         assert bench(*command).returncode == 0  # neither needs the plug-in
     listed = bench("list", "optimizers", "--plugin", "examples.plugin").stdout
     assert " Lion " in listed
+
+
+@pytest.mark.parametrize("data", [None, pytest.param(os.environ.get("PATHRNN_DATA"), marks=needs_data)])
+def test_the_smoke_suite_runs(bench: Bench, tmp_path: Path, data: str | None) -> None:
+    result = bench("run", ROOT / "suites" / "smoke.toml", "--results", tmp_path, data=data)
+    assert result.returncode == 0, result.stderr
+    records = pd.concat([pd.read_parquet(path) for path in (tmp_path / "smoke" / "records").iterdir()])
+    tasks = {"adding", "copying", "digits_rows", "reber"}
+    if data is not None:
+        tasks |= {"characters", "jsb_chorales", "mnist_rows"}
+    assert set(records["name"]) == tasks
+    assert (records.groupby("name").size() == 2 * 11).all()
+    assert (records["status"] == "finished").all()
 
 
 def test_ctrl_c_keeps_what_is_finished(

@@ -299,6 +299,14 @@ def test_what_is_wrong_is_named_in_one_line(tiny: Path, old: str, new: str, mess
         suites.load(tiny)
 
 
+def test_an_arm_is_tuned_on_a_space_with_its_rule(tiny: Path) -> None:
+    text = TINY.replace('spaces = ["weight", "path"]\n', "") + '[spaces.weight]\nrules = ["sgd"]\n[spaces.path]\n'
+    tiny.write_text(text + 'tuned_on = "weight"\n[rules.sgd]\noptimizer = "SGD"\nrates = [1.0, 2.0]\n')
+    message = "spaces.path.tuned_on: unknown space with the rule 'momentum' 'weight'; the suite has path"
+    with pytest.raises(InputError, match="^" + re.escape(f"{tiny}: {message}") + "$"):
+        suites.load(tiny)
+
+
 def test_a_baseline_in_path_space_is_refused(tiny: Path) -> None:
     text = TINY.replace('spaces = ["weight", "path"]\n', "")
     tiny.write_text(text + '[spaces.gru]\nspace = "path"\nmodel = "gru"\n')
