@@ -7,11 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from bench.errors import InputError
+import pandas as pd
+
 from bench.runs import Place, Run
 from bench.store import Store
 from bench.suite import Suite
+from bench.tuning import choose, grow
 
 Cost = tuple[str, ...]
 """What the duration of an update depends on most: task, network and batch."""
@@ -23,12 +26,12 @@ class ArmPlan:
 
     Attributes:
         place: names of task, space and rule.
-        rates: the grid; empty where the rates of ``tuned_at`` are taken.
+        rates: the grid, and the rates beyond it that are known; empty where the rates of ``tuned_at`` are taken.
         tuned_at: where the rate is tuned.
         tuning: number of tuning runs.
         test: number of test runs.
-        done: how many of the tuning runs have a record; which tests will run is known once the rates are chosen.
-        seconds: estimate for all its runs, one after another; None where nothing like it has been recorded.
+        done: how many of both have a record; of tests that is known once all tuning runs have one.
+        seconds: estimate for the others, one after another; None where nothing like them has been recorded.
     """
 
     place: Place
@@ -52,23 +55,35 @@ def plan(suite: Suite, profile: str, tasks: Sequence[str], results: Sequence[Pat
     Returns:
         A plan per task, rule and space.
     """
-    costs = _costs(results)
-    seeds = suite.profiles[profile].test_seeds
-    runs = suite.tuning_runs(profile, tasks)
+    costs, store = _costs(results), Store(results[0] / suite.name)
+    tuning, tests = _runs(suite, profile, tasks, store)
+    done = store.present([*tuning, *tests])
     plans = []
-    for name in dict.fromkeys([*(run.name for run in runs), *tasks]):
-        for run in suite.outlines(profile, name):
-            own = [each for each in runs if each.place == run.place]
-            test = seeds if name in tasks else 0
-            per_update = costs.get(_cost(run.model_dump_json()))
-            seconds = None if per_update is None else per_update * run.updates * (len(own) + test)
-            rates = tuple(dict.fromkeys(each.lr for each in own))
-            plans.append(ArmPlan(run.place, rates, run.tuned_at, len(own), test, _done(own, results[0]), seconds))
+    for name in dict.fromkeys([*(run.name for run in tuning), *tasks]):
+        for outline in suite.outlines(profile, name):
+            own = [run for run in tuning if run.place == outline.place]
+            test = suite.profiles[profile].test_seeds if name in tasks else 0
+            finished = sum(run.key in done for run in (*own, *tests) if run.place == outline.place)
+            per_update = costs.get(_cost(outline.model_dump_json()))
+            left = (len(own) + test - finished) * outline.updates
+            seconds = None if per_update is None else per_update * left
+            rates = tuple(sorted({run.lr for run in own}))
+            plans.append(ArmPlan(outline.place, rates, outline.tuned_at, len(own), test, finished, seconds))
     return plans
 
 
-def _done(runs: Iterable[Run], results: Path) -> int:
-    return sum(any(results.glob(f"*/records/{run.key}.parquet")) for run in runs)
+def _runs(suite: Suite, profile: str, tasks: Sequence[str], store: Store) -> tuple[list[Run], list[Run]]:
+    """List tuning runs, grown as far as records tell, and test runs, if all those have a record."""
+    tuning: list[Run] = []
+    records: list[dict[str, Any]] = []
+    more = suite.tuning_runs(profile, tasks)
+    while more:
+        tuning += more
+        records += [record for run in more if (record := store.find(run)) is not None]
+        if len(records) < len(tuning):
+            return tuning, []
+        more = grow(tuning, pd.DataFrame(records), suite.growth)
+    return tuning, suite.test_runs(profile, tasks, choose(pd.DataFrame(records)))
 
 
 def _costs(results: Iterable[Path]) -> dict[Cost, float]:
@@ -77,11 +92,7 @@ def _costs(results: Iterable[Path]) -> dict[Cost, float]:
     for folder in results:
         seconds: dict[Cost, list[float]] = {}
         for store in {path.parent.parent for path in folder.glob("*/records/*.parquet")}:
-            try:
-                records = Store(store).load()
-            except InputError:  # of another version, or broken: no help for an estimate
-                continue
-            for text, whole, updates in records[["specification", "seconds", "updates"]].itertuples(index=False):
+            for text, whole, updates in Store(store).durations():
                 seconds.setdefault(_cost(text), []).append(whole / updates)
         costs = {cost: median(values) for cost, values in seconds.items()} | costs
     return costs

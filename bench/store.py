@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow.dataset import dataset
 
 from bench.errors import InputError
 from bench.runs import RECORD_VERSION, Run, labels
@@ -40,11 +41,39 @@ class Store:
                 f"results folder {self.folder} must be writable: {error.strerror}; choose another with --results"
             ) from None
 
-    def done(self, runs: Iterable[Run]) -> set[str]:
-        """Tell which runs have a record, here or in a folder beside this one, whose record is then copied here.
+    def find(self, run: Run) -> dict[str, Any] | None:
+        """Find the record of a run, here or in a folder beside this one.
 
-        A record that was made under other names (suite, arm, flags of the grid) gets those of the run: they are no part
-        of its address.
+        A record that was made under other names (suite, arm, flags of the grid) is returned under those of the run:
+        they are no part of its address.
+
+        Args:
+            run: the run.
+
+        Returns:
+            The record, or None.
+
+        Raises:
+            InputError: the record cannot be read.
+        """
+        path = self._path(run)
+        return None if path is None else _record(path) | labels(run)
+
+    def present(self, runs: Iterable[Run]) -> set[str]:
+        """Tell which runs have a record, by their addresses, without reading it."""
+        return {run.key for run in runs if self._path(run) is not None}
+
+    def durations(self) -> Iterator[tuple[str, float, int]]:
+        """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
+        columns = ["version", "specification", "seconds", "updates"]
+        try:
+            rows = dataset([str(path) for path in self.records.glob("*.parquet")]).to_table(columns).to_pylist()
+        except (OSError, ValueError):
+            return
+        yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
+
+    def done(self, runs: Iterable[Run]) -> set[str]:
+        """Tell which runs have a record, and see to it that this folder has it, under the names of the run.
 
         Args:
             runs: the runs.
@@ -57,14 +86,17 @@ class Store:
         """
         found = set()
         for run in runs:
-            name = f"{run.key}.parquet"
-            path = next(filter(Path.exists, (self.records / name, *self.folder.parent.glob(f"*/records/{name}"))), None)
-            if path is not None:
+            if (path := self._path(run)) is not None:
                 found.add(run.key)
-                record = {str(name): value for name, value in _read(path).iloc[0].items()}
+                record = _record(path)
                 if path.parent != self.records or record["specification"] != run.model_dump_json():
                     self.save(record | labels(run))
         return found
+
+    def _path(self, run: Run) -> Path | None:
+        name = f"{run.key}.parquet"
+        own = self.records / name
+        return own if own.exists() else next(self.folder.parent.glob(f"*/records/{name}"), None)
 
     def save(self, record: dict[str, Any]) -> None:
         """Write a record whole or not at all.
@@ -107,3 +139,7 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: the record cannot be read: {reason}; delete it and run the suite again") from None
+
+
+def _record(path: Path) -> dict[str, Any]:
+    return {str(name): value for name, value in _read(path).iloc[0].items()}

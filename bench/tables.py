@@ -79,12 +79,14 @@ def print_plan(suite: Suite, profile: str, plans: Sequence[ArmPlan], workers: in
         plans: what is to do.
         workers: number of processes, for the time.
     """
-    rows = plain_table("task", "rule", "space", "learning rates", "tuning", "done", "test", "minutes", right=_NUMBERS)
+    rows = plain_table(
+        "task", "rule", "space", "learning rates", "tuning", "test", "done", "minutes left", right=_NUMBERS
+    )
     for each in plans:
         task, space, rule = each.place
         rates = ", ".join(f"{rate:g}" for rate in each.rates) or "those of " + ", ".join(each.tuned_at[:2])
         minutes = "?" if each.seconds is None else f"{each.seconds / 60:.1f}"
-        rows.add_row(task, rule, space, rates, str(each.tuning), str(each.done), str(each.test), minutes)
+        rows.add_row(task, rule, space, rates, str(each.tuning), str(each.test), str(each.done), minutes)
     out = console()
     out.print(f"{suite.title}\n{suite.name}, profile {profile}", style="bold")
     out.print(rows)
@@ -119,20 +121,20 @@ def print_timings(suite: ThroughputSuite, timings: Sequence[Timing]) -> None:
     out.print(f"Medians of {suite.rounds} rounds of {suite.block} steps, in turns; {suite.threads} thread of torch.")
 
 
-_NUMBERS = ("tuning", "done", "test", "minutes")
+_NUMBERS = ("tuning", "test", "done", "minutes left")
 
 
 def _totals(suite: Suite, profile: str, plans: Sequence[ArmPlan], workers: int) -> list[str]:
-    tuning, test = sum(each.tuning for each in plans), sum(each.test for each in plans)
-    tuned = sum(each.tuning > 0 for each in plans)
-    more = suite.growth * suite.profiles[profile].tuning_seeds * tuned
+    tuning, test, done = (sum(getattr(each, name) for each in plans) for name in ("tuning", "test", "done"))
     known = [each.seconds for each in plans if each.seconds is not None]
-    unknown = len(plans) - len(known)
+    grids = sum(each.tuning > 0 for each in plans)
+    more = suite.growth * suite.profiles[profile].tuning_seeds * grids
     growth = f"; up to {more} more tuning runs where a best rate lies at the edge of its grid" if more else ""
-    lines = [f"{len(plans)} arms on tasks: {tuning} tuning runs, {test} test runs{growth}."]
+    lines = [f"{len(plans)} arms on tasks: {tuning} tuning runs, {test} test runs, {done} of them done{growth}."]
     if known:
-        rest = f", and {unknown} arms of which nothing alike is recorded" if unknown else ""
-        lines.append(f"About {sum(known) / workers / 60:.0f} minutes with {workers} worker{'s' * (workers > 1)}{rest}.")
+        rest = f", and {len(plans) - len(known)} arms that nothing recorded is like" if len(known) < len(plans) else ""
+        time = f"{sum(known) / workers / 60:.0f} minutes with {workers} worker{'s' * (workers > 1)}"
+        lines.append(f"What is left takes about {time}{rest}.")
     else:
         lines.append("The time is unknown: nothing alike is recorded yet.")
     return lines

@@ -14,7 +14,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench.registry import TABLES
+from bench.errors import InputError
+from bench.registry import TABLES, register
 from tests.bench.conftest import ROOT, TINY, Bench, needs_data
 
 
@@ -109,20 +110,24 @@ def test_a_plan_says_what_would_run_and_changes_nothing(bench: Bench, tiny: Path
     assert before.returncode == 0, before.stderr
     rows = [line.split() for line in before.stdout.splitlines() if line.startswith(" digits_rows")]
     assert rows == [
-        ["digits_rows", "momentum", space, "0.01,", "0.1", "2", "0", "2", "?"] for space in ("weight", "path")
+        ["digits_rows", "momentum", space, "0.01,", "0.1", "2", "2", "0", "?"] for space in ("weight", "path")
     ]
-    assert "2 arms on tasks: 4 tuning runs, 4 test runs." in before.stdout
+    assert "2 arms on tasks: 4 tuning runs, 4 test runs, 0 of them done." in before.stdout
     assert "The time is unknown" in before.stdout
     assert not results.exists()
     assert bench("run", tiny, "--results", results).returncode == 0
     files = snapshot(results)
     after = bench("plan", tiny, "--results", results, "--workers", "1")
     rows = [line.split() for line in after.stdout.splitlines() if line.startswith(" digits_rows")]
-    assert [row[-3] for row in rows] == ["2", "2"]
-    assert "minutes with 1 worker." in after.stdout
-    seconds = pd.concat([pd.read_parquet(path) for path in (results / "tiny" / "records").iterdir()])["seconds"]
-    assert [float(row[-1]) for row in rows] == pytest.approx([4 * seconds.median() / 60] * 2, abs=0.051)
+    assert [row[-2:] for row in rows] == [["4", "0.0"]] * 2
+    assert "8 of them done.\nWhat is left takes about 0 minutes with 1 worker." in after.stdout
     assert snapshot(results) == files
+    records = pd.concat([pd.read_parquet(path) for path in (results / "tiny" / "records").iterdir()])
+    tiny.write_text(tiny.read_text().replace("test_seeds = 2", "test_seeds = 1000"))
+    longer = bench("plan", tiny, "--results", results, "--workers", "1")
+    rows = [line.split() for line in longer.stdout.splitlines() if line.startswith(" digits_rows")]
+    assert [int(row[-2]) for row in rows] == [4, 4]
+    assert [float(row[-1]) for row in rows] == pytest.approx([998 * records["seconds"].median() / 60] * 2, rel=0.1)
 
 
 def test_everything_that_a_suite_may_name_is_listed(bench: Bench) -> None:
@@ -156,6 +161,39 @@ def test_a_plug_in_adds_an_optimizer_and_a_task(bench: Bench, tmp_path: Path) ->
         assert bench(*command).returncode == 0  # neither needs the plug-in
     listed = bench("list", "optimizers", "--plugin", "examples.plugin").stdout
     assert " Lion " in listed
+
+
+def test_an_installed_package_may_declare_a_plug_in(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_plugin.py").write_text(
+        'from bench.registry import register\nregister("optimizer", "Theirs", "torch.optim:NAdam")\n'
+    )
+    folder = tmp_path / "theirs-1.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (folder / "entry_points.txt").write_text("[pathrnn.bench]\ntheirs = their_plugin\n")
+    assert " Theirs " not in bench("list", "optimizers").stdout
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert " Theirs " in bench("list", "optimizers").stdout
+    (tmp_path / "their_plugin.py").write_text("import nothing_of_the_kind\n")
+    refused(bench("list", "optimizers"), "plug-in their_plugin cannot be imported: ModuleNotFoundError")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("rule", "x", "a:b"), "kind must be one of task, model, init, space, optimizer, got 'rule'"),
+        (("task", "x", "a.b"), "the target of task 'x' must be package.module:attribute, got 'a.b'"),
+        (
+            ("task", "digits", "a:b"),
+            "task 'digits' is taken by bench.tasks.digits:digits; choose another name for a:b",
+        ),
+    ],
+)
+def test_names_that_a_plug_in_must_not_register(arguments: tuple[str, str, str], message: str) -> None:
+    with pytest.raises(InputError, match="^" + re.escape(message) + "$"):
+        register(*arguments)
 
 
 @pytest.mark.parametrize("data", [None, pytest.param(os.environ.get("PATHRNN_DATA"), marks=needs_data)])
