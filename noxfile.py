@@ -41,7 +41,7 @@ def theory(session: nox.Session) -> None:
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Check the theory, compare the optimizers on real tasks, write reports. Arguments go to every ``bench run``."""
+    """Check the theory, compare the optimizers, write reports. Arguments, like ``--workers 1``, go to ``bench run``."""
     _install(session, "bench")
     session.run("python", "-m", "bench", "theory")
     for suite in ("accuracy", "convergence", "invariance", "ablation"):

@@ -60,7 +60,7 @@ _plugins = click.option(
     callback=_plug_in,
     expose_value=False,
     metavar="MODULE",
-    help="Import a module that registers tasks or optimizers, for example examples.lion; may be given more than once.",
+    help="Import a module that registers tasks, optimizers or others, such as examples.plugin; may be repeated.",
 )
 _suite = click.argument("suite", type=click.Path(path_type=Path))
 _profile = click.option(

@@ -34,7 +34,7 @@ def reach(record: Any) -> Reach:
     """
     values = np.asarray(record["curve_validation"], dtype=float)
     met = values >= record["target"] if record["higher_is_better"] else values <= record["target"]
-    if not met.any():
+    if not met.any() or record["status"] != "finished":
         return Reach(math.inf, math.inf, math.inf)
     first = int(met.argmax())
     updates, seconds = float(record["curve_update"][first]), list(record["curve_seconds"])

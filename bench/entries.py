@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeFloat, PositiveInt
 from pydantic import model_validator as validator
 
 from bench import registry
 from bench.schema import Strict, known
 
 MOST_RATES = 100
+MOST_TASKS = 1_000
 
 
 def _option(value: Any) -> Any:
@@ -26,7 +28,7 @@ def _grid(rates: Any) -> Any:
         return rates
     if set(rates) == {"low", "high", "count"}:
         low, high, count = (rates[key] for key in ("low", "high", "count"))
-        numbers = isinstance(low, float | int) and isinstance(high, float | int) and isinstance(count, int)
+        numbers = all(type(each) in {int, float} for each in (low, high)) and type(count) is int
         if numbers and 0 < low < high and 1 < count <= MOST_RATES:
             return tuple(float(f"{low * (high / low) ** (place / (count - 1)):.3g}") for place in range(count))
     raise ValueError(f"a grid needs low and high, 0 < low < high, and count, 2 to {MOST_RATES}, got {rates}")
@@ -35,20 +37,26 @@ def _grid(rates: Any) -> Any:
 def _ascending(rates: tuple[float, ...]) -> tuple[float, ...]:
     if not rates:
         raise ValueError("a grid needs at least one rate, got []")
-    if sorted(set(rates)) != list(rates):
-        raise ValueError(f"rates must ascend without repetition, got {list(rates)}")
+    if sorted(set(rates)) != list(rates) or any(high < 1.1 * low for low, high in pairwise(rates)):
+        raise ValueError(f"rates must ascend by a tenth at least, got {list(rates)}")
     return rates
 
 
 def _expand_first(value: Any) -> None:
     """Refuse what :func:`bench.suite.expanded` could not write out."""
     if value is not None:
-        raise ValueError(f"like names a task without like or grid; a grid has a non-empty array per key, got {value!r}")
+        raise ValueError(
+            "like must name a task that has no like or grid itself; a grid must have an array of different values per "
+            f"key, {MOST_TASKS} combinations at most, got {value!r}"
+        )
 
 
 Options = dict[str, Annotated[Any, AfterValidator(_option)]]
 Rates = Annotated[
-    tuple[PositiveFloat, ...], BeforeValidator(_grid), Field(max_length=MOST_RATES), AfterValidator(_ascending)
+    tuple[Annotated[float, Field(ge=1e-12, le=1e6)], ...],
+    BeforeValidator(_grid),
+    Field(max_length=MOST_RATES),
+    AfterValidator(_ascending),
 ]
 Finite = Annotated[NonNegativeFloat, Field(allow_inf_nan=False)]
 
@@ -79,18 +87,27 @@ class SpaceEntry(Strict):
         return self
 
 
+def _without_rate(options: dict[str, Any]) -> dict[str, Any]:
+    if taken := {"lr", "params"} & set(options):
+        raise ValueError(f"{taken.pop()!r} is no option: rates has the learning rates, the network the parameters")
+    return options
+
+
+RuleOptions = Annotated[Options, AfterValidator(_without_rate)]
+
+
 class Rule(Strict):
     """A torch optimizer with its settings, and the learning rates to try."""
 
     optimizer: Annotated[str, known("optimizer", registry.OPTIMIZERS)]
-    options: Options = Field(default={})
+    options: RuleOptions = Field(default={})
     rates: Rates
 
 
 class Override(Strict):
     """What one arm has of its own: settings beside those of its rule, and as many rates in place of the rule's."""
 
-    options: Options = Field(default={})
+    options: RuleOptions = Field(default={})
     rates: Rates | None = None
 
 
@@ -98,7 +115,7 @@ class Published(Strict):
     """A number from the literature, to stand beside ours."""
 
     method: str
-    value: float
+    value: Annotated[float, Field(allow_inf_nan=False)]
     source: str
     protocol: str = ""
 

@@ -11,3 +11,9 @@ class MissingDataError(InputError):
 
 class CheckFailedError(RuntimeError):
     """A run or a check that did not succeed though its input was good: exit status 1."""
+
+
+def in_a_line(error: BaseException) -> str:
+    """Return the first line of what an error says; its type too, where that says more than a bad value or argument."""
+    text = str(error).strip().partition("\n")[0]
+    return text if type(error) in {TypeError, ValueError, InputError} else f"{type(error).__name__}: {text}"

@@ -46,7 +46,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
         CheckFailedError: a worker process died; what was finished is kept.
     """
     store.prepare()
-    tasks = _available(suite, tasks, console)
+    tasks = _available(suite, profile, tasks, console)
     tuning = suite.tuning_runs(profile, tasks)
     tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
     with _progress(console) as progress, _Workers(store, workers, progress) as pool:
@@ -54,20 +54,24 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
         while more := grow(tuning, store.of(tuning), suite.growth):
             tuning += more
             pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
-        pool.finish(suite.test_runs(profile, tasks, choose(store.of(tuning))), "testing", len(tuning) + tests)
+        test = suite.test_runs(profile, tasks, choose(store.of(tuning)))
+        pool.finish(test, "testing", len(tuning) + tests)
+    store.list(profile, {run.name for run in (*tuning, *test)}, [*tuning, *test])
     text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _available(suite: Suite, tasks: Sequence[str], console: Console) -> list[str]:
-    """Load each task once, before any worker starts, and leave out those whose data are not on this machine."""
-    from bench.train import task_of
+def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Console) -> list[str]:
+    """Load tasks and build arms, before any worker starts; leave out tasks whose data are not on this machine."""
+    from bench.train import build, task_of
 
     available = []
     for name in tasks:
         try:
             for each in (name, suite.tasks[name].tuned_on or name):
                 task_of(suite.tasks[each])
+            for run in suite.outlines(profile, name):  # so that what does not fit is told before anything is trained
+                build(run, task_of(run.task))
             available.append(name)
         except MissingDataError as error:
             console.print(f"{name} skipped: {error}", style="yellow", highlight=False, soft_wrap=True)
@@ -95,7 +99,7 @@ class _Workers:
 
     def finish(self, runs: Sequence[Run], phase: str, total: int) -> None:
         """Make the records of a phase that are missing."""
-        done = self.store.done(runs)
+        done = self.store.take(runs)
         missing = [run for run in runs if run.key not in done]
         self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
         if not missing:
@@ -123,13 +127,13 @@ class _Workers:
 
 
 def _start_worker(stop: Event, plugins: list[str]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process; a run that has begun may finish
     import torch
 
     global _stop
     _stop = stop
     registry.plug_in(plugins)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process; a run that has begun may finish
 
 
 def _work(run: Run, folder: Path) -> None:

@@ -49,11 +49,11 @@ def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[st
     columns = ["curve_update", "curve_validation"]
     curves = test.explode(columns).astype(dict.fromkeys(columns, float))
     figure, axes = _panels(len(tasks), len(rules), sharey="row")
-    colors = space_colors(test["space"])
     for row, task in enumerate(tasks):
         for column, rule in enumerate(rules):
             axis = axes[row][column]
             panel = curves[(curves["name"] == task) & (curves["rule_name"] == rule)]
+            colors = space_colors(panel["space"])
             sns.lineplot(
                 panel,
                 x="curve_update",

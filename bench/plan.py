@@ -7,9 +7,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
-
-import pandas as pd
 
 from bench.runs import Place, Run
 from bench.store import Store
@@ -64,7 +61,7 @@ def plan(suite: Suite, profile: str, tasks: Sequence[str], results: Sequence[Pat
             own = [run for run in tuning if run.place == outline.place]
             test = suite.profiles[profile].test_seeds if name in tasks else 0
             finished = sum(run.key in done for run in (*own, *tests) if run.place == outline.place)
-            per_update = costs.get(_cost(outline.model_dump_json()))
+            per_update = costs.get(_cost(outline.specification))
             left = (len(own) + test - finished) * outline.updates
             seconds = None if per_update is None else per_update * left
             rates = tuple(sorted({run.lr for run in own}))
@@ -75,15 +72,14 @@ def plan(suite: Suite, profile: str, tasks: Sequence[str], results: Sequence[Pat
 def _runs(suite: Suite, profile: str, tasks: Sequence[str], store: Store) -> tuple[list[Run], list[Run]]:
     """List tuning runs, grown as far as records tell, and test runs, if all those have a record."""
     tuning: list[Run] = []
-    records: list[dict[str, Any]] = []
     more = suite.tuning_runs(profile, tasks)
     while more:
         tuning += more
-        records += [record for run in more if (record := store.find(run)) is not None]
-        if len(records) < len(tuning):
+        if len(store.present(more)) < len(more):
             return tuning, []
-        more = grow(tuning, pd.DataFrame(records), suite.growth)
-    return tuning, suite.test_runs(profile, tasks, choose(pd.DataFrame(records)))
+        records = store.of(tuning)
+        more = grow(tuning, records, suite.growth)
+    return tuning, suite.test_runs(profile, tasks, choose(records))
 
 
 def _costs(results: Iterable[Path]) -> dict[Cost, float]:

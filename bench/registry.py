@@ -7,12 +7,14 @@ A plug-in is a module that calls :func:`register` when it is imported. It is imp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
+from inspect import signature
 from typing import Any
 
-from bench.errors import InputError
+from bench.errors import InputError, in_a_line
 
 TASKS = {
     "adding": "bench.tasks.adding:adding",
@@ -59,9 +61,41 @@ _plugins: list[str] = []
 
 
 def resolve(table: dict[str, str], name: str) -> Any:
-    """Import what a name stands for."""
+    """Import what a name stands for; InputError where a plug-in registered what is not there."""
     module, _, attribute = table[name].partition(":")
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"{name!r} stands for {table[name]}, which cannot be imported: {in_a_line(error)}") from error
+
+
+def configured(kind: str, name: str, options: Mapping[str, Any]) -> Any:
+    """Import what a name stands for, with options of a suite as its arguments.
+
+    Args:
+        kind: a key of :data:`TABLES`.
+        name: the name.
+        options: arguments by name.
+
+    Returns:
+        A function of its other arguments.
+
+    Raises:
+        InputError: an option that it does not have, or of another type than its default.
+    """
+    target = resolve(TABLES[kind], name)
+    defaults = {
+        each.name: each.default for each in signature(target).parameters.values() if each.default is not each.empty
+    }
+    for option, value in options.items():
+        if option not in defaults:
+            raise InputError(f"unknown option {option!r}; {kind} {name} has {', '.join(defaults) or 'none'}")
+        default, types = defaults[option], {type(defaults[option]), type(None)}
+        types |= {int} if isinstance(default, float) else set()
+        if default is not None and type(value) not in types:
+            must = f"must be of type {type(default).__name__}, as {default!r} is"
+            raise InputError(f"option {option} of {kind} {name} {must}, got {value!r}")
+    return partial(target, **options)
 
 
 def register(kind: str, name: str, target: str) -> None:
@@ -98,8 +132,8 @@ def plug_in(modules: Sequence[str]) -> None:
             import_module(module)
         except InputError as error:
             raise InputError(f"plug-in {module}: {error}") from None
-        except Exception as error:  # whatever foreign code raises
-            raise InputError(f"plug-in {module} cannot be imported: {type(error).__name__}: {error}") from error
+        except (Exception, SystemExit) as error:  # whatever foreign code raises
+            raise InputError(f"plug-in {module} cannot be imported: {in_a_line(error)}") from error
         if module not in _plugins:
             _plugins.append(module)
 

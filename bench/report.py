@@ -47,6 +47,11 @@ class Row:
     wins: str
 
     @property
+    def mean_of_finished(self) -> str:
+        """The mean, and how many seeds are missing from it because they diverged."""
+        return f"{self.mean:.4g}" + (f" ({self.diverged} diverged)" if self.diverged else "")
+
+    @property
     def cells(self) -> list[str]:
         """What the tables show."""
         return [
@@ -55,7 +60,7 @@ class Row:
             self.rule,
             self.space,
             f"{self.rate:g}{f' (grown {self.grown})' if self.grown else ''}{' (edge)' if self.edge else ''}",
-            f"{self.mean:.4g}",
+            self.mean_of_finished,
             f"{self.worst:.4g} to {self.best:.4g}",
             f"{self.loss:.4g}",
             self.target,
@@ -84,10 +89,11 @@ def write(store: Store, profile: str | None) -> None:
     rows = table(test)
     tasks, rules = list(dict.fromkeys(r.task for r in rows)), list(dict.fromkeys(r.rule for r in rows))
     finished = test[test["status"] == "finished"]
-    drawings = {
-        "final_metric": figures.final_metric(finished, tasks, rules),
-        "learning_curves": figures.learning_curves(finished, tasks, rules),
-    }
+    shown = [task for task in tasks if task in set(finished["name"])]
+    drawings = {}
+    if shown:
+        drawings["final_metric"] = figures.final_metric(finished, shown, rules)
+        drawings["learning_curves"] = figures.learning_curves(finished, shown, rules)
     environments = sorted({_line(text) for text in records["environment"]})
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
@@ -247,4 +253,4 @@ def _print(rows: list[Row], folder: Path) -> None:
 
 
 def _cell(row: Row) -> str:
-    return f"{row.mean:.4g} ({row.rate:.3g}{'*' if row.edge else ''}) {row.wins.replace(' of ', '/')}".rstrip()
+    return f"{row.mean_of_finished} ({row.rate:.3g}{'*' if row.edge else ''}) {row.wins.replace(' of ', '/')}".rstrip()

@@ -7,7 +7,7 @@ import json
 from typing import Any, Literal, NamedTuple
 
 from bench.entries import Rule, SpaceEntry, TaskEntry
-from bench.schema import Strict, frozen
+from bench.schema import Strict
 
 RECORD_VERSION = 4
 """Format and numerics of a record, and the defaults below. Part of every run's address: raise it when one changes."""
@@ -57,11 +57,6 @@ class Run(Strict):
     updates: int
     evaluations: int
 
-    @classmethod
-    def parse(cls, specification: str) -> Run:
-        """Read a run from the specification in its record."""
-        return cls(**frozen(json.loads(specification)))
-
     @property
     def place(self) -> Place:
         """Names of task, space and rule."""
@@ -73,28 +68,40 @@ class Run(Strict):
         return *self.tuned_on, self.rule_name
 
     @property
+    def specification(self) -> str:
+        """Everything that can change the outcome, as JSON."""
+        return self.model_dump_json(exclude=_ASIDE)
+
+    @property
     def key(self) -> str:
         """Content address, 16 hexadecimal digits; settings that have their default are left out of it."""
-        labels = {"suite", "profile", "name", "space_name", "rule_name", "tuned_on", "edge", "grown"}
-        outcome = self.model_dump(exclude=dict.fromkeys(labels, True) | _ASIDE, exclude_defaults=True)
+        outcome = self.model_dump(exclude=_ASIDE, exclude_defaults=True)
         text = json.dumps({"version": RECORD_VERSION, **outcome}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-_ASIDE: dict[str, Any] = {"task": {"tuned_on", "published"}, "space": {"tuned_on", "rules", "clip"}, "rule": {"rates"}}
+_LABELS = ("suite", "profile", "name", "space_name", "rule_name", "tuned_on", "edge", "grown")
+_ENTRIES = {
+    "task": {"tuned_on", "published", "like", "grid"},
+    "space": {"tuned_on", "rules", "clip"},
+    "rule": {"rates"},
+}
+_ASIDE: dict[str, Any] = {**dict.fromkeys(_LABELS, True), **_ENTRIES}
+"""What a run has that cannot change its outcome."""
+
+
+def outcome(entry: TaskEntry | SpaceEntry | Rule) -> str:
+    """Write down what an entry has that can change an outcome, the same for equal entries."""
+    kind = {TaskEntry: "task", SpaceEntry: "space", Rule: "rule"}[type(entry)]
+    return json.dumps(entry.model_dump(exclude=_ENTRIES[kind], exclude_defaults=True), sort_keys=True)
+
+
+LABELS = ("suite", "profile", "name", "space", "rule_name", "tuned_task", "tuned_space", "edge", "grown")
+"""What suites call a run and say of it; no part of its address."""
 
 
 def labels(run: Run) -> dict[str, Any]:
-    """Describe a run: the part of its record that is known before it."""
-    names = {"suite", "profile", "name", "rule_name", "edge", "grown", "study", "lr", "role", "index", "updates"}
-    return {
-        "version": RECORD_VERSION,
-        "key": run.key,
-        **run.model_dump(include=names),
-        "space": run.space_name,
-        "tuned_task": run.tuned_on[0],
-        "tuned_space": run.tuned_on[1],
-        "model": run.space.model,
-        "batch": run.task.batch,
-        "specification": run.model_dump_json(),
-    }
+    """Return the labels of a run."""
+    names = run.model_dump(include={"suite", "profile", "name", "rule_name", "edge", "grown"})
+    task, space = run.tuned_on
+    return {**names, "space": run.space_name, "tuned_task": task, "tuned_space": space}

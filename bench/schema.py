@@ -13,6 +13,12 @@ from pydantic import model_validator as validator
 from bench.errors import InputError
 
 Schema = TypeVar("Schema", bound=BaseModel)
+MOST_FILES = 10
+"""Files that a chain of extends may have."""
+
+MOST_DEPTH = 20
+"""Tables and arrays inside one another that a file may have."""
+
 Place = tuple[str, ...]
 """Keys that lead to a value."""
 
@@ -63,10 +69,12 @@ def read(path: Path, schema: type[Schema]) -> Schema:
     try:
         return schema(**data)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda each: each["type"] == "missing")  # what is there before what is not
         place = tuple(str(part) for part in first["loc"])
         message = first["msg"].removeprefix("Value error, ")
         inner = place or tuple(message.partition(":")[0].split("."))  # which a check of a whole suite begins with
+        if message.startswith("unknown key"):
+            inner = (*place, message.split("'")[1])
         file = next((origins[inner[:end]] for end in range(len(inner), 0, -1) if inner[:end] in origins), path)
         got = "" if first["type"] in {"value_error", "missing"} else f", got {_as_written(first['input'])}"
         raise InputError(f"{file}: {'.'.join(place) + ': ' if place else ''}{message}{got}") from None
@@ -81,10 +89,15 @@ def _parse(path: Path) -> dict[str, Any]:
     """Read one TOML file as it stands; arrays become tuples."""
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
+        deep = _depth(data) > MOST_DEPTH
+    except RecursionError:
+        deep = True
     except OSError as error:
         raise InputError(f"{path}: the suite cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
+    if deep:
+        raise InputError(f"{path}: the suite must have at most {MOST_DEPTH} tables and arrays inside one another")
     result: dict[str, Any] = frozen(data)
     return result
 
@@ -96,9 +109,13 @@ def _inherit(path: Path, before: list[Path]) -> tuple[dict[str, Any], dict[Place
         raise InputError(f"{before[-1]}: extends: a file must not extend itself, got {chain}")
     own = _parse(path)
     base = own.pop("extends", None)
-    if base is not None and not isinstance(base, str):
-        raise InputError(f"{path}: extends: must be the name of a TOML file, got {base!r}")
-    data, origins = _inherit(path.parent / base, [*before, path]) if base else ({}, {})
+    if base is None:
+        return own, dict.fromkeys(_places(own, ()), path)
+    if not isinstance(base, str) or not base.isprintable() or not (path.parent / base).is_file():
+        raise InputError(f"{path}: extends: must be the name of a TOML file beside this one, got {base!r}")
+    if len(before) >= MOST_FILES:
+        raise InputError(f"{path}: extends: must be the {MOST_FILES}th file of a chain at most")
+    data, origins = _inherit(path.parent / base, [*before, path])
     return _merged(data, own), origins | dict.fromkeys(_places(own, ()), path)
 
 
@@ -124,6 +141,11 @@ def frozen(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: frozen(inner) for key, inner in value.items()}
     return tuple(map(frozen, value)) if isinstance(value, list) else value
+
+
+def _depth(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inner), default=0)
 
 
 def _as_written(value: Any) -> str:

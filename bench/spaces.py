@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -52,14 +53,20 @@ def weight(problem: Problem) -> Step:
     return step
 
 
-def path(problem: Problem, **options: Any) -> Step:
+def path(
+    problem: Problem,
+    coordinates: str = "relative",
+    skeleton: str = "magnitude",
+    max_step_ratio: float | None = 0.5,
+) -> Step:
     """Path space (pathrnn.PathSpace); the gradient is clipped by its norm there."""
+    options = {"coordinates": coordinates, "skeleton": skeleton, "max_step_ratio": max_step_ratio}
     return _graph_step(pathrnn.PathSpace, problem, options)
 
 
-def gauge(problem: Problem, **options: Any) -> Step:
+def gauge(problem: Problem, every: int = 10) -> Step:
     """Fixed gauge (pathrnn.GaugeFixed): weights on the representative of least norm; clipped by their norm there."""
-    return _graph_step(pathrnn.GaugeFixed, problem, options)
+    return _graph_step(pathrnn.GaugeFixed, problem, {"every": every})
 
 
 def path_sgd(problem: Problem, second_term: bool = False) -> Step:
@@ -67,27 +74,34 @@ def path_sgd(problem: Problem, second_term: bool = False) -> Step:
     if problem.rule is not torch.optim.SGD or set(problem.settings) != {"lr"}:
         raise ValueError("path_sgd is itself an optimizer: its rule must be SGD with no options but the rate")
     model = problem.model
-    return _finite(
-        pathrnn.PathSGD(
-            model.parameters(), model.graph, steps=problem.steps, second_term=second_term, **problem.settings
-        )
-    )
+    lr, steps = problem.settings["lr"], problem.steps
+    return _finite(pathrnn.PathSGD(model.parameters(), model.graph, lr, steps, second_term))
 
 
 def _graph_step(space: Rule, problem: Problem, options: dict[str, Any]) -> Step:
     model = problem.model
-    options = {"max_path_norm": problem.max_norm, **options, **problem.settings}
+    options |= {"max_path_norm": problem.max_norm, **problem.settings}
     return _finite(space(model.parameters(), model.graph, problem.rule, **options))
 
 
 def _finite(optimizer: torch.optim.Optimizer) -> Step:
+    """Take what pathrnn refuses as divergence: gradients that are not finite, skeleton weights that became zero."""
+
     def step() -> None:
         try:
             optimizer.step()
         except ValueError as error:
-            raise DivergedError(str(error)) from error
+            if _source(error).startswith("pathrnn."):
+                raise DivergedError(str(error)) from error
+            raise
 
     return step
+
+
+def _source(error: BaseException) -> str:
+    """Name the module that raised an error."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    return str(frames[-1][0].f_globals.get("__name__", ""))
 
 
 def muon(params: Any, graph: pathrnn.ReductionGraph, lr: float, adam_share: float = 0.4) -> torch.optim.Optimizer:

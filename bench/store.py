@@ -1,9 +1,14 @@
-"""Result records: one Parquet file per run, written atomically, named by the run's content address."""
+"""Result records: one Parquet file per run, written atomically, named by the run's content address.
+
+Which of them a profile of the suite asks for, and under which names, stands in an index beside them: a record may serve
+several suites and profiles, and a suite that was edited leaves records behind that are no longer its own.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +16,9 @@ import pandas as pd
 from pyarrow.dataset import dataset
 
 from bench.errors import InputError
-from bench.runs import RECORD_VERSION, Run, labels
+from bench.runs import LABELS, RECORD_VERSION, Run, labels
+
+_ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
 
 class Store:
@@ -24,6 +31,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records = folder / "records"
+        self.index = folder / "index.json"
 
     def prepare(self) -> None:
         """Create the folder.
@@ -41,39 +49,12 @@ class Store:
                 f"results folder {self.folder} must be writable: {error.strerror}; choose another with --results"
             ) from None
 
-    def find(self, run: Run) -> dict[str, Any] | None:
-        """Find the record of a run, here or in a folder beside this one.
-
-        A record that was made under other names (suite, arm, flags of the grid) is returned under those of the run:
-        they are no part of its address.
-
-        Args:
-            run: the run.
-
-        Returns:
-            The record, or None.
-
-        Raises:
-            InputError: the record cannot be read.
-        """
-        path = self._path(run)
-        return None if path is None else _record(path) | labels(run)
-
     def present(self, runs: Iterable[Run]) -> set[str]:
-        """Tell which runs have a record, by their addresses, without reading it."""
+        """Tell which runs have a record, here or in a folder beside this one, by their addresses."""
         return {run.key for run in runs if self._path(run) is not None}
 
-    def durations(self) -> Iterator[tuple[str, float, int]]:
-        """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
-        columns = ["version", "specification", "seconds", "updates"]
-        try:
-            rows = dataset([str(path) for path in self.records.glob("*.parquet")]).to_table(columns).to_pylist()
-        except (OSError, ValueError):
-            return
-        yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
-
-    def done(self, runs: Iterable[Run]) -> set[str]:
-        """Tell which runs have a record, and see to it that this folder has it, under the names of the run.
+    def take(self, runs: Iterable[Run]) -> set[str]:
+        """Copy records that folders beside this one have, and tell which runs have one here then.
 
         Args:
             runs: the runs.
@@ -88,15 +69,10 @@ class Store:
         for run in runs:
             if (path := self._path(run)) is not None:
                 found.add(run.key)
-                record = _record(path)
-                if path.parent != self.records or record["specification"] != run.model_dump_json():
-                    self.save(record | labels(run))
+                record = _read(path)
+                if path.parent != self.records:
+                    self._write(self.records / path.name, record)
         return found
-
-    def _path(self, run: Run) -> Path | None:
-        name = f"{run.key}.parquet"
-        own = self.records / name
-        return own if own.exists() else next(self.folder.parent.glob(f"*/records/{name}"), None)
 
     def save(self, record: dict[str, Any]) -> None:
         """Write a record whole or not at all.
@@ -104,22 +80,44 @@ class Store:
         Args:
             record: what :func:`bench.train.train` returns.
         """
-        path = self.records / f"{record['key']}.parquet"
-        partial = path.with_suffix(f".partial-{os.getpid()}")
-        pd.DataFrame([record]).to_parquet(partial, index=False)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        self._write(self.records / f"{record['key']}.parquet", pd.DataFrame([record]))
 
-    def of(self, runs: Iterable[Run]) -> pd.DataFrame:
-        """Read the records of runs that are done."""
-        return pd.concat([_read(self.records / f"{run.key}.parquet") for run in runs], ignore_index=True)
+    def of(self, runs: Sequence[Run]) -> pd.DataFrame:
+        """Read the records of runs, here or in a folder beside this one, under the names of these runs.
 
-    def load(self) -> pd.DataFrame:
-        """Read all records of this version, in one fixed order.
+        Args:
+            runs: runs that are done.
 
         Returns:
             A row per run.
+
+        Raises:
+            InputError: a record cannot be read.
+        """
+        paths = [self._path(run) or self.records / f"{run.key}.parquet" for run in runs]
+        frame = pd.concat([_read(path) for path in paths], ignore_index=True)
+        return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
+
+    def list(self, profile: str, tasks: Iterable[str], runs: Iterable[Run]) -> None:
+        """Write down that these are the runs of some tasks of a profile; other tasks keep what stands there.
+
+        Args:
+            profile: name of the profile.
+            tasks: names of the tasks.
+            runs: the runs.
+        """
+        index = self._index()
+        kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] not in set(tasks)}
+        index[profile] = kept | {run.key: {name: labels(run)[name] for name in LABELS} for run in runs}
+        partial = self.index.with_suffix(f".partial-{os.getpid()}")
+        partial.write_text(json.dumps(index, indent=0), encoding="utf-8")
+        partial.replace(self.index)
+
+    def load(self) -> pd.DataFrame:
+        """Read all records of this version that the index names, or all, without one; in one fixed order.
+
+        Returns:
+            A row per run and profile.
 
         Raises:
             InputError: there are none, or one cannot be read.
@@ -129,8 +127,46 @@ class Store:
         if not current:
             what = f"{len(frames)} records of other versions alone" if frames else "no records"
             raise InputError(f"{self.folder} holds {what}; make some with python -m bench run SUITE")
-        order = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
-        return pd.concat(current, ignore_index=True).drop_duplicates("key").sort_values(order, ignore_index=True)
+        records = pd.concat(current, ignore_index=True).drop_duplicates("key")
+        if index := self._index():
+            records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
+        return records.sort_values(_ORDER, ignore_index=True)
+
+    def durations(self) -> Iterator[tuple[str, float, int]]:
+        """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
+        columns = ["version", "specification", "seconds", "updates"]
+        try:
+            rows = dataset([str(path) for path in self.records.glob("*.parquet")]).to_table(columns).to_pylist()
+        except (OSError, ValueError):
+            return
+        yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
+
+    def _index(self) -> dict[str, dict[str, dict[str, Any]]]:
+        try:
+            return dict(json.loads(self.index.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise InputError(f"{self.index}: the index cannot be read: {error}; delete it and run again") from None
+
+    def _path(self, run: Run) -> Path | None:
+        name = f"{run.key}.parquet"
+        own = self.records / name
+        return own if own.exists() else next(self.folder.parent.glob(f"*/records/{name}"), None)
+
+    @staticmethod
+    def _write(path: Path, record: pd.DataFrame) -> None:
+        partial = path.with_suffix(f".partial-{os.getpid()}")
+        record.to_parquet(partial, index=False)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+
+
+def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFrame:
+    """Keep the records that an entry of the index names, under the names that it gives them."""
+    kept = records[records["key"].isin(names)].reset_index(drop=True)
+    return kept.assign(**pd.DataFrame([names[key] for key in kept["key"]], columns=list(LABELS)))
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -139,7 +175,3 @@ def _read(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: the record cannot be read: {reason}; delete it and run the suite again") from None
-
-
-def _record(path: Path) -> dict[str, Any]:
-    return {str(name): value for name, value in _read(path).iloc[0].items()}

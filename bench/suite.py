@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from pydantic import model_validator as validator
 
-from bench.entries import Override, Profile, Rule, SpaceEntry, TaskEntry
+from bench.entries import MOST_TASKS, Override, Profile, Rule, SpaceEntry, TaskEntry
 from bench.errors import InputError
-from bench.runs import Choice, Place, Run
+from bench.runs import Choice, Place, Run, outcome
 from bench.schema import Strict, read
 
 Arm = tuple[str, str]
@@ -38,7 +38,7 @@ class Suite(Strict):
 
     title: str
     study: str = ""
-    max_norm: PositiveFloat | None = None
+    max_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     growth: Annotated[int, Field(ge=0, le=2)] = 2
     test_at: Literal["end", "best"] = "end"
     spaces: Annotated[dict[str, SpaceEntry], Field(min_length=1)]
@@ -90,17 +90,21 @@ class Suite(Strict):
         if len(counts) > 1:
             text = "; ".join(f"{arm}: {count}" for count, arm in counts.items())
             raise ValueError(f"rules: every arm must try the same number of rates, got {text}")
-        settings = {
-            arm: (entry.model_dump_json(exclude={"tuned_on", "rules"}), rule.model_dump_json(exclude={"rates"}))
-            for arm, (entry, rule) in arms.items()
-        }
-        _refuse_repetition("arms", settings)
+        _refuse_repetition("arms", {arm: self._outcome(*settings) for arm, settings in arms.items()})
+        _refuse_repetition("tasks", {name: outcome(entry) for name, entry in self.tasks.items()})
+        for name in self.profiles:
+            if not self.arm_settings(name):
+                raise ValueError(f"profiles.{name}.rules: at least one space must have one of these rules")
         for (space, name), (entry, _) in arms.items():
             sources = [other for other, rule in arms if rule == name]
             _require(f"spaces.{space}.tuned_on", f"space with the rule {name!r}", [entry.tuned_on or space], sources)
-        tasks = {name: e.model_dump_json(exclude={"tuned_on", "published"}) for name, e in self.tasks.items()}
-        _refuse_repetition("tasks", tasks)
         return self
+
+    def _outcome(self, space: SpaceEntry, rule: Rule) -> str:
+        return f"{outcome(space)} {outcome(rule)} {self._max_norm(space)}"
+
+    def _max_norm(self, space: SpaceEntry) -> float | None:
+        return self.max_norm if space.clip else None
 
     def arm_settings(self, profile: str | None = None) -> dict[Arm, tuple[SpaceEntry, Rule]]:
         """Cross spaces with rules, overrides applied; by the names of space and rule.
@@ -162,9 +166,9 @@ class Suite(Strict):
         return runs
 
     def outlines(self, profile: str, task: str) -> list[Run]:
-        """Describe every arm on a task by its first run, its rate apart."""
+        """Describe every arm on a task by a run at the first rate of its grid."""
         arms = self.arm_settings(profile).items()
-        return [self._run(profile, task, arm, both, role="test", index=0, lr=math.nan) for arm, both in arms]
+        return [self._run(profile, task, arm, both, role="test", index=0, lr=both[1].rates[0]) for arm, both in arms]
 
     def _run(self, profile: str, task: str, arm: Arm, settings: tuple[SpaceEntry, Rule], **rest: Any) -> Run:
         space, rule = settings
@@ -180,7 +184,7 @@ class Suite(Strict):
             task=entry,
             space=space,
             rule=rule,
-            max_norm=self.max_norm if space.clip else None,
+            max_norm=self._max_norm(space),
             test_at=self.test_at,
             updates=chosen.updates[task],
             evaluations=chosen.evaluations,
@@ -196,11 +200,17 @@ def expanded(data: Mapping[str, Any]) -> dict[str, Any]:
 
     Returns:
         Its tables ``tasks`` and ``profiles``, where it has them.
+
+    Raises:
+        ValueError: a task stands there twice.
     """
     tasks = data.get("tasks")
     if not isinstance(tasks, dict) or not all(isinstance(entry, dict) for entry in tasks.values()):
         return {}
     members = {name: _members(name, _alike(entry, tasks)) for name, entry in tasks.items()}
+    names = [name for each in members.values() for name in each]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"tasks: {repeated[0]} stands there twice, one of them by a grid; rename one")
     result: dict[str, Any] = {"tasks": {name: entry for each in members.values() for name, entry in each.items()}}
     if isinstance(data.get("profiles"), dict):
         result["profiles"] = {name: _updates_of(profile, members) for name, profile in data["profiles"].items()}
@@ -216,11 +226,17 @@ def _alike(entry: dict[str, Any], tasks: dict[str, Any]) -> dict[str, Any]:
 
 def _members(name: str, entry: dict[str, Any]) -> dict[str, Any]:
     grid = entry.get("grid")
-    if not isinstance(grid, dict) or not all(isinstance(values, tuple) and values for values in grid.values()):
+    if not isinstance(grid, dict) or not grid or not all(map(_is_grid, grid.values())):
+        return {name: entry}
+    if math.prod(map(len, grid.values())) > MOST_TASKS:
         return {name: entry}
     rest = {key: value for key, value in entry.items() if key != "grid"}
-    combinations = itertools.islice(itertools.product(*grid.values()), 1_000)
+    combinations = itertools.product(*grid.values())
     return {"_".join(map(str, (name, *each))): rest | dict(zip(grid, each, strict=True)) for each in combinations}
+
+
+def _is_grid(values: Any) -> bool:
+    return isinstance(values, tuple) and len(values) == len(set(map(str, values))) > 0
 
 
 def _updates_of(profile: Any, members: dict[str, dict[str, Any]]) -> Any:
@@ -234,7 +250,7 @@ def _require(place: str, kind: str, names: Iterable[str], table: Iterable[str]) 
     known_names = list(table)
     for name in names:
         if name not in known_names:
-            raise ValueError(f"{place}: unknown {kind} {name!r}; the suite has {', '.join(known_names)}")
+            raise ValueError(f"{place}: unknown {kind} {name!r}; the suite has {', '.join(known_names) or 'none'}")
 
 
 def _require_tuned(kind: str, tuned_on: Mapping[str, str | None]) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import registry
+from bench.errors import InputError
 from bench.plan import ArmPlan
 from bench.schema import merged
 from bench.suite import Suite
@@ -61,12 +62,17 @@ def print_suites(folder: Path) -> None:
 
     Args:
         folder: where the suites are.
+
+    Raises:
+        InputError: there are none.
     """
     rows = plain_table("suite", "profiles", "asks")
     for path in sorted(folder.glob("*.toml")):
         data = merged(path)
         if "title" in data:
             rows.add_row(str(path), ", ".join(data.get("profiles", {})), str(data["title"]))
+    if not rows.row_count:
+        raise InputError(f"no suite in {folder.absolute()}; run this in a clone of the project")
     console().print(rows)
 
 
@@ -127,7 +133,7 @@ _NUMBERS = ("tuning", "test", "done", "minutes left")
 def _totals(suite: Suite, profile: str, plans: Sequence[ArmPlan], workers: int) -> list[str]:
     tuning, test, done = (sum(getattr(each, name) for each in plans) for name in ("tuning", "test", "done"))
     known = [each.seconds for each in plans if each.seconds is not None]
-    grids = sum(each.tuning > 0 for each in plans)
+    grids = sum(len(each.rates) > 1 for each in plans)
     more = suite.growth * suite.profiles[profile].tuning_seeds * grids
     growth = f"; up to {more} more tuning runs where a best rate lies at the edge of its grid" if more else ""
     lines = [f"{len(plans)} arms on tasks: {tuning} tuning runs, {test} test runs, {done} of them done{growth}."]

@@ -15,9 +15,9 @@ import torch
 from bench import registry
 from bench.entries import TaskEntry
 from bench.environment import environment
-from bench.errors import InputError
+from bench.errors import CheckFailedError, InputError, in_a_line
 from bench.models import Network
-from bench.runs import Run, labels
+from bench.runs import RECORD_VERSION, Run, labels
 from bench.seeds import seed
 from bench.spaces import DivergedError, Problem, Step
 from bench.tasks import Split, Task
@@ -38,11 +38,13 @@ def load_task(name: str, options: str) -> Task:
         InputError: data that are missing or wrong, or an option that the task does not have.
     """
     try:
-        task: Task = registry.resolve(registry.TASKS, name)(**json.loads(options))
+        task: Task = registry.configured("task", name, json.loads(options))()
     except InputError:
         raise
-    except (TypeError, ValueError) as error:
-        raise InputError(f"task {name}: {error}") from None
+    except Exception as error:  # an option that does not fit, or whatever foreign code raises
+        raise InputError(f"task {name} with options {options}: {in_a_line(error)}") from error
+    if not isinstance(task, Task):
+        raise InputError(f"task {name}: {registry.TASKS[name]} must return a Task, got {task!r}")
     return task
 
 
@@ -75,10 +77,10 @@ def build(run: Run, task: Task) -> tuple[Network, Step]:
             max_norm=run.max_norm,
             steps=task.train.inputs.shape[1],
         )
-        return model, registry.resolve(registry.SPACES, space.space)(problem, **options)
-    except (TypeError, ValueError) as error:
+        return model, registry.configured("space", space.space, options)(problem)
+    except Exception as error:  # a setting that does not fit, or whatever foreign code raises
         place = f"rule {run.rule_name} in {run.space_name} space on {run.name} (init {entry.init})"
-        raise InputError(f"{place}: {error}") from None
+        raise InputError(f"{place}: {in_a_line(error)}") from error
 
 
 def _start(run: Run, task: Task) -> Network:
@@ -90,7 +92,7 @@ def _start(run: Run, task: Task) -> Network:
         body = layers(task.inputs, entry.hidden, entry.layers, entry.bias)
         model = Network(body, task.outputs, task.every_step)
         if run.space.model == "relu":
-            registry.resolve(registry.INITS, entry.init)(model.graph, **entry.init_options)
+            registry.configured("init", entry.init, entry.init_options)(model.graph)
             if entry.rescale:
                 normal = [torch.randn(width) for width in model.graph.widths[1:-1]]
                 model.graph.rescale_([torch.exp(entry.rescale * each) for each in normal])
@@ -109,8 +111,22 @@ def batches(split: Split, size: int, seed_: int) -> Iterator[Split]:
 
 @torch.no_grad()
 def evaluate(model: Network, task: Task, split: Split) -> float:
-    """Compute the metric of a split."""
+    """Compute the metric of a split.
+
+    Args:
+        model: the network.
+        task: its task.
+        split: one of the splits.
+
+    Returns:
+        The metric.
+
+    Raises:
+        DivergedError: an output is not finite.
+    """
     outputs = torch.cat([model(task.encode(part)) for part in torch.split(split.inputs, 1_000)])
+    if not bool(torch.isfinite(outputs).all()):
+        raise DivergedError(f"an output is {outputs[~torch.isfinite(outputs)][0].item()} at an evaluation")
     return float(task.metric(outputs, split.targets))
 
 
@@ -135,8 +151,11 @@ def train(run: Run) -> dict[str, Any]:
         run: the specification.
 
     Returns:
-        The record: outcome, curves, timing, specification and environment. Test data are used once, with the weights at
-        the end or at the best validation point, as the suite says.
+        The record: outcome, curves, timing, specification and environment. A test run uses the test data once, with the
+        weights at the end or at the best validation point, as the suite says; a tuning run never.
+
+    Raises:
+        CheckFailedError: an optimizer, a loss or the machine failed, which is no divergence.
     """
     task = task_of(run.task)
     model, step = build(run, task)
@@ -152,11 +171,20 @@ def train(run: Run) -> dict[str, Any]:
                 best = validation
             elif math.isnan(best) or (validation > best if task.higher_is_better else validation < best):
                 best, kept = validation, copy.deepcopy(model)
-        test = evaluate(kept, task, task.test)
+        test = evaluate(kept, task, task.test) if run.role == "test" else math.nan
     except DivergedError as error:
         status, reason, best = "diverged", str(error), math.nan
+    except Exception as error:  # whatever an optimizer, a loss or memory that runs out raises
+        place = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
+        raise CheckFailedError(f"{place}: {in_a_line(error)}") from error
     return {
+        "version": RECORD_VERSION,
+        "key": run.key,
         **labels(run),
+        **run.model_dump(include={"study", "lr", "role", "index", "updates"}),
+        "model": run.space.model,
+        "batch": run.task.batch,
+        "specification": run.specification,
         "status": status,
         "reason": reason,
         "metric": task.metric_name,

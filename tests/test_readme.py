@@ -46,6 +46,8 @@ def rows_after(suite: str) -> list[list[str]]:
 
 def test_the_results_are_those_of_the_records() -> None:
     test, rows = metric_of("accuracy"), rows_after("accuracy")
+    records = pd.read_parquet(ROOT / "results/reference/accuracy/records")
+    edges = records[records["role"] == "test"].groupby(["name", "rule_name", "space"])["edge"].any()
     assert len(rows) == 3
     for first, *cells in rows:
         name = first.split("`")[1]
@@ -53,7 +55,8 @@ def test_the_results_are_those_of_the_records() -> None:
             arm = test.loc[name, rule]
             sign, form = (-1, ".3f") if name == "adding" else (1, ".1f")
             wins = {space: (sign * arm[space] > sign * arm["weight"]).sum() for space in ("path", "gauge")}
-            others = [f"{arm[space].mean():{form}} ({count})" for space, count in wins.items()]
+            star = {space: r"\*" if edges.loc[name, rule, space] else "" for space in wins}
+            others = [f"{arm[space].mean():{form}}{star[space]} ({count})" for space, count in wins.items()]
             assert cell == ", ".join([f"{arm['weight'].mean():{form}}", *others]), (name, rule)
 
 

@@ -97,6 +97,36 @@ def test_a_run_that_another_suite_of_the_study_made_is_not_made_again(bench: Ben
     assert set(wide["key"]).isdisjoint(shared["key"])
 
 
+def test_a_report_shows_what_the_suite_asks_for_now(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    """Records of a suite that was edited stay, but are no longer its own."""
+    tiny.write_text(small())
+    made(bench, tiny, tmp_path / "results")
+    edited = small().replace("hidden = 8", "hidden = 4").replace("[0.01, 0.1]", "[0.003, 0.03]")
+    tiny.write_text(edited.replace('["weight", "path"]', '["weight"]'))
+    frame = made(bench, tiny, tmp_path / "results")
+    assert len(list((tmp_path / "results" / "tiny" / "records").glob("*.parquet"))) == 8 + 4
+    assert set(frame["lr"]) == {0.003, 0.03}
+    pd.testing.assert_frame_equal(frame, made(bench, tiny, tmp_path / "fresh"))
+
+
+def test_profiles_share_records_and_keep_their_own_runs(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    more = "[profiles.more]\ntuning_seeds = 2\ntest_seeds = 1\nevaluations = 2\nupdates = { digits_rows = 6 }\n"
+    tiny.write_text(small() + more)
+    first = made(bench, tiny, tmp_path / "results")
+    both = made(bench, tiny, tmp_path / "results", "--profile", "more")
+    pd.testing.assert_frame_equal(both[both["profile"] == "embedded"].reset_index(drop=True), first)
+    assert (both["profile"] == "more").sum() == 2 * 2 * 2 + 2
+    assert bench("report", tmp_path / "results" / "tiny", "--profile", "more").returncode == 0
+
+
+def test_a_task_that_is_run_alone_leaves_the_others_in_the_report(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    text = small().replace("digits_rows = 6", "digits_rows = 6, wide = 6")
+    tiny.write_text(text + '[tasks.wide]\nlike = "digits_rows"\nhidden = 9\n')
+    both = made(bench, tiny, tmp_path / "results")
+    assert set(both["name"]) == {"digits_rows", "wide"}
+    pd.testing.assert_frame_equal(made(bench, tiny, tmp_path / "results", "--task", "wide"), both)
+
+
 def test_a_grid_does_not_grow_without_a_neighbour_or_inside(tiny: Path) -> None:
     tiny.write_text(small().replace('["weight", "path"]', '["weight"]').replace("[0.01, 0.1]", "[0.01, 0.1, 1.0]"))
     runs = suites.load(tiny).tuning_runs("embedded", ["digits_rows"])

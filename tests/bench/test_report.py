@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from bench.convergence import to_target
-from bench.report import _at_best_rate, sweep, table
+from bench.report import _at_best_rate, sweep, table, write
+from bench.runs import RECORD_VERSION
+from bench.store import Store
 
 
 def record(space: str, role: str, index: int, lr: float, value: float, **changes: Any) -> dict[str, Any]:
@@ -69,6 +72,21 @@ def test_arms_that_take_their_rates_from_others_are_reported_at_those() -> None:
     assert set(_at_best_rate(pd.concat([frame, other])).groupby("name").size()) == {6}
 
 
+def test_a_report_where_everything_diverged_says_so(tmp_path: Path) -> None:
+    rows = planted()
+    rows = rows.assign(status="diverged", test=math.nan, validation=math.nan, curve_train_loss=[[]] * len(rows))
+    rows = rows.assign(version=RECORD_VERSION, key=rows.index.astype(str), profile="embedded", suite="planted")
+    rows = rows.assign(specification='{"test_at": "end"}', environment="{}", reason="the loss is nan")
+    rows.loc[rows["role"] == "test", "lr"] = 0.1
+    (tmp_path / "records").mkdir()
+    rows.to_parquet(tmp_path / "records" / "all.parquet")
+    write(Store(tmp_path), None)
+    text = (tmp_path / "report.md").read_text()
+    assert "nan (3 diverged)" in text
+    assert "the loss is nan" in text
+    assert "![" not in text
+
+
 def test_the_sweep_shows_every_rate_and_what_diverged() -> None:
     rows = sweep(planted())
     assert [row[2:4] for row in rows] == [
@@ -86,5 +104,5 @@ def test_time_to_target_keeps_misses_as_infinite() -> None:
     frame["target"] = 65.0
     assert [row.target for row in table(_at_best_rate(frame))] == ["0 of 3", "1 of 3"]
     frame["target"], frame["higher_is_better"] = 56.0, False
-    assert to_target(frame[frame["role"] == "test"]) == "7 of 7: 5 updates, 50 sequences, 0.5 s"
+    assert to_target(frame[frame["role"] == "test"]) == "6 of 7: 5 updates, 50 sequences, 0.5 s"
     assert to_target(frame.assign(curve_seconds=[[]] * len(frame))).endswith("5 updates, 50 sequences")

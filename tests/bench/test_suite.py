@@ -130,6 +130,12 @@ def test_a_fault_is_named_in_the_file_that_has_it(tiny: Path) -> None:
     child.write_text('extends = "tiny.toml"\n[profiles.embedded.updates]\nnone = 3\n')
     with pytest.raises(InputError, match=re.escape(f"{child}: profiles.embedded.updates: unknown task 'none'; the")):
         suites.load(child)
+    tiny.write_text(TINY.replace("hidden = 8", "hiden = 8"))
+    child.write_text('extends = "tiny.toml"\n[tasks.digits_rows]\nhidden = 4\n')
+    with pytest.raises(
+        InputError, match=re.escape(f"{tiny}: tasks.digits_rows: unknown key 'hiden'; allowed are task")
+    ):
+        suites.load(child)
     tiny.write_text(TINY.replace("hidden = 8", "hidden = 0"))
     child.write_text('extends = "tiny.toml"\n[rules.momentum]\nrates = [0.1, 1.0]\n')
     with pytest.raises(InputError, match=re.escape(f"{tiny}: tasks.digits_rows.hidden: Input should be greater")):
@@ -144,11 +150,20 @@ def test_a_file_must_not_extend_itself(tiny: Path) -> None:
     with pytest.raises(InputError, match="^" + re.escape(message) + "$"):
         suites.load(tiny)
     tiny.write_text("extends = 3\n" + TINY)
-    with pytest.raises(InputError, match=re.escape(f"{tiny}: extends: must be the name of a TOML file, got 3")):
+    with pytest.raises(
+        InputError, match=re.escape(f"{tiny}: extends: must be the name of a TOML file beside this one, got 3")
+    ):
         suites.load(tiny)
-    tiny.write_text('extends = "none.toml"\n' + TINY)
-    with pytest.raises(InputError, match=re.escape("none.toml: the suite cannot be read: No such file or directory")):
-        suites.load(tiny)
+    for name in ("none.toml", "", ".", "a\\u0000b"):
+        tiny.write_text(f'extends = "{name}"\n' + TINY)
+        with pytest.raises(InputError, match="extends: must be the name of a TOML file beside this one, got"):
+            suites.load(tiny)
+    for number in range(12):
+        text = f'extends = "{number - 1}.toml"\n' if number else TINY
+        tiny.with_name(f"{number}.toml").write_text(text)
+    assert suites.load(tiny.with_name("9.toml")).title
+    with pytest.raises(InputError, match=re.escape("1.toml: extends: must be the 10th file of a chain at most")):
+        suites.load(tiny.with_name("11.toml"))
 
 
 def test_grids_of_rates_and_of_tasks(tiny: Path) -> None:
@@ -217,8 +232,12 @@ def test_the_suites_of_other_commands_are_valid() -> None:
             "profiles",
         ),
         ("rates =", "raets =", "rules.momentum: unknown key 'raets'; allowed are optimizer, options, rates"),
-        ("[0.01, 0.1]", "[0.1, 0.01]", "rules.momentum.rates: rates must ascend without repetition, got [0.1, 0.01]"),
-        ("[0.01, 0.1]", "[0.0, 0.1]", "rules.momentum.rates.0: Input should be greater than 0, got 0.0"),
+        ("[0.01, 0.1]", "[0.1, 0.01]", "rules.momentum.rates: rates must ascend by a tenth at least, got [0.1, 0.01]"),
+        (
+            "[0.01, 0.1]",
+            "[0.0, 0.1]",
+            "rules.momentum.rates.0: Input should be greater than or equal to 0.000000000001, got 0.0",
+        ),
         (
             "[0.01, 0.1]",
             "[]",
@@ -239,8 +258,8 @@ def test_the_suites_of_other_commands_are_valid() -> None:
         (
             "hidden = 8",
             "grid = { hidden = [] }",
-            "tasks.digits_rows.grid: like names a task without like or grid; a grid has a non-empty array per key, "
-            "got {'hidden': ()}",
+            "tasks.digits_rows.grid: like must name a task that has no like or grid itself; a grid must have an array "
+            "of different values per key, 1000 combinations at most, got {'hidden': ()}",
         ),
         (
             "hidden = 8",
@@ -311,6 +330,60 @@ def test_a_baseline_in_path_space_is_refused(tiny: Path) -> None:
     text = TINY.replace('spaces = ["weight", "path"]\n', "")
     tiny.write_text(text + '[spaces.gru]\nspace = "path"\nmodel = "gru"\n')
     with pytest.raises(InputError, match=re.escape("spaces.gru: model 'gru' must have the space 'weight', got 'path'")):
+        suites.load(tiny)
+
+
+MORE = [
+    ("max_norm = 1.0", "max_norm = inf", "max_norm: Input should be a finite number, got inf"),
+    ("rates = [0.01, 0.1]", "rates = [0.01, inf]", "rules.momentum.rates.1: Input should be less than or equal"),
+    ("[0.01, 0.1]", "[0.3, 0.3001]", "rules.momentum.rates: rates must ascend by a tenth at least, got [0.3, 0.3001]"),
+    ("{ momentum = 0.9 }", "{ lr = 0.9 }", "rules.momentum.options: 'lr' is no option: rates has the learning rates"),
+    ("hidden = 8", "grid = {}", "tasks.digits_rows.grid: like must name a task"),
+    ("hidden = 8", "grid = { hidden = [8, 8] }", "tasks.digits_rows.grid: like must name a task"),
+    ("hidden = 8", 'like = "none"', "tasks.digits_rows.like: like must name a task"),
+    (
+        "[tasks.mnist_rows]",
+        '[tasks.a_1]\nlike = "mnist_rows"\nhidden = 3\n[tasks.a]\nlike = "mnist_rows"\ngrid = { hidden = [1, 2] }\n'
+        "[tasks.mnist_rows]",
+        "tasks: a_1 stands there twice, one of them by a grid; rename one",
+    ),
+    (
+        "[tasks.mnist_rows]",
+        "[tasks.other]\n" + 'task = "digits"\nhidden = 8\noptions = { steps = 8 }\nbatch = 32\n[tasks.mnist_rows]',
+        "tasks: other is a duplicate of digits_rows; leave one of them out",
+    ),
+    ("[profiles.embedded]", '[profiles.embedded]\nrules = ["adam"]', "profiles.embedded.rules: unknown rule 'adam'"),
+    ("[profiles.embedded]", "a = " + "[" * 30 + "]" * 30 + "\n[profiles.embedded]", "the suite must have at most 20"),
+    ("[profiles.embedded]", "a = " + "[" * 3000 + "\n[profiles.embedded]", "the suite must have at most 20"),
+    (
+        "tuning_seeds = 1",
+        "tuning_seeds = true",
+        "profiles.embedded.tuning_seeds: Input should be a valid integer, got True",
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), MORE, ids=range(len(MORE)))
+def test_more_that_is_wrong_is_named(tiny: Path, old: str, new: str, message: str) -> None:
+    assert old in TINY
+    tiny.write_text(TINY.replace(old, new))
+    with pytest.raises(InputError, match="^" + re.escape(f"{tiny}: {message}")) as caught:
+        suites.load(tiny)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        '[spaces.again]\nspace = "path"\noptions = { skeleton = "index", coordinates = "raw" }\n',
+        '[spaces.again]\nspace = "weight"\nclip = false\n',
+    ],
+)
+def test_arms_that_are_the_same_by_another_name_are_refused(tiny: Path, arm: str) -> None:
+    text = TINY.replace('spaces = ["weight", "path"]\n', "").replace("max_norm = 1.0\n", "") + "[spaces.weight]\n"
+    text += '[spaces.raw]\nspace = "path"\noptions = { coordinates = "raw", skeleton = "index" }\n'
+    tiny.write_text(text + arm)
+    with pytest.raises(InputError, match="again with momentum is a duplicate of"):
         suites.load(tiny)
 
 

@@ -17,7 +17,7 @@ from bench import registry
 from bench import suite as suites
 from bench import train as training
 from bench.entries import SpaceEntry, TaskEntry
-from bench.errors import InputError
+from bench.errors import CheckFailedError, InputError
 from bench.runs import Run
 from bench.tasks import Split
 from bench.train import batches, build, evaluate, load_task, task_of, train
@@ -51,7 +51,7 @@ def test_a_run_repeats_exactly_and_leaves_the_global_generator_alone(tiny: Path)
     assert first["status"] == "finished"
     assert first["curve_update"] == [3, 6]
     assert json.loads(first["environment"])["torch"] == torch.__version__
-    assert Run.parse(first["specification"]) == one_run(tiny)
+    assert json.loads(first["specification"])["task"]["hidden"] == 8
 
 
 @pytest.mark.parametrize("space", ["path", "gauge", "path_sgd"])
@@ -88,12 +88,34 @@ def test_divergence_is_an_outcome(tiny: Path, space: str) -> None:
     assert math.isnan(record["validation"])
 
 
+def test_divergence_in_the_last_update_is_seen(tiny: Path) -> None:
+    record = train(one_run(tiny, lr=1e38, updates=1, evaluations=1, max_norm=None))
+    assert record["status"] == "diverged"
+    assert record["reason"].endswith("at an evaluation")
+
+
+class Broken(torch.optim.SGD):
+    """A foreign optimizer with a bug of its own."""
+
+    def step(self, closure: Any = None) -> Any:
+        raise ValueError("a bug in my code")
+
+
+@pytest.mark.parametrize("space", ["weight", "path", "gauge"])
+def test_a_bug_of_an_optimizer_is_no_divergence(tiny: Path, monkeypatch: pytest.MonkeyPatch, space: str) -> None:
+    monkeypatch.setitem(registry.OPTIMIZERS, "Broken", f"{__name__}:Broken")
+    rule = one_run(tiny).rule.model_copy(update={"optimizer": "Broken"})
+    message = "momentum in weight space on digits_rows, seed 0, rate 0.01: a bug in my code"
+    with pytest.raises(CheckFailedError, match="^" + re.escape(message) + "$"):
+        train(one_run(tiny, space=SpaceEntry(space=space), rule=rule))
+
+
 @pytest.mark.parametrize("test_at", ["end", "best"])
 def test_test_data_are_used_once_at_the_point_that_the_suite_names(
     tiny: Path, monkeypatch: pytest.MonkeyPatch, test_at: str
 ) -> None:
     """At a rate so large that the validation metric goes up and down."""
-    run = one_run(tiny, lr=1.0, updates=40, evaluations=20, test_at=test_at)
+    run = one_run(tiny, lr=1.0, updates=40, evaluations=20, test_at=test_at, role="test")
     test, seen = task_of(run.task).test, []
 
     def spy(model: torch.nn.Module, task: Any, split: Split) -> float:
@@ -110,6 +132,9 @@ def test_test_data_are_used_once_at_the_point_that_the_suite_names(
     assert record["validation"] == (max(validation) if test_at == "best" else validation[-1])
     other = train(run.model_copy(update={"test_at": "best" if test_at == "end" else "end"}))
     assert other["test"] != record["test"]
+    seen.clear()
+    assert math.isnan(train(run.model_copy(update={"role": "tuning"}))["test"])
+    assert not any(is_test for is_test, _ in seen)
 
 
 @pytest.mark.parametrize("layers", [1, 4])
@@ -168,6 +193,14 @@ def test_the_identity_init_scales_the_inputs(tiny: Path) -> None:
             "skeleton must be one of ['index', 'magnitude'], got 'best'",
         ),
         (
+            {"space": SpaceEntry(space="path", options={"lr": 1.0})},
+            "unknown option 'lr'; space path has coordinates, skeleton, max_step_ratio",
+        ),
+        (
+            {"space": SpaceEntry(space="gauge", options={"every": "ten"})},
+            "option every of space gauge must be of type int, as 10 is, got 'ten'",
+        ),
+        (
             {"space": SpaceEntry(space="path_sgd")},
             "path_sgd is itself an optimizer: its rule must be SGD with no options but the rate",
         ),
@@ -185,7 +218,7 @@ def test_muon_for_a_baseline_is_refused(tiny: Path) -> None:
 
 
 def test_an_init_option_that_does_not_exist_is_named(tiny: Path) -> None:
-    with pytest.raises(InputError, match=re.escape("(init identity): identity_() got an unexpected keyword argument")):
+    with pytest.raises(InputError, match=re.escape("unknown option 'scale'; init identity has input_scale")):
         train(one_run(tiny, task=entry(tiny, init="identity", init_options={"scale": 1.0})))
 
 
