@@ -75,6 +75,8 @@ def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Consol
             available.append(name)
         except MissingDataError as error:
             console.print(f"{name} skipped: {error}", style="yellow", highlight=False, soft_wrap=True)
+        except InputError as error:
+            raise InputError(f"suite {suite.name}, tasks.{name}: {error}") from None
     if not available:
         raise InputError("none of the tasks can run on this machine; see the lines above")
     return available

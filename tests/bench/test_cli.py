@@ -54,7 +54,7 @@ def test_run_resume_and_report(bench: Bench, tiny: Path, tmp_path: Path) -> None
     assert "digits_rows" in reported.stdout
     assert str(results / "tiny" / "report.html") in reported.stdout
     files = snapshot(results / "tiny")
-    names = {"report.html", "report.md", "figures/final_metric.svg", "figures/learning_curves.svg"}
+    names = {"index.json", "report.html", "report.md", "figures/final_metric.svg", "figures/learning_curves.svg"}
     assert names == {name for name in files if not name.startswith("records")}
     html = files["report.html"].decode()
     assert len(html) < 3_000_000
@@ -82,7 +82,8 @@ def test_bad_suites(bench: Bench, tiny: Path, tmp_path: Path) -> None:
     refused(bench("run", tiny, "--results", tmp_path), str(tiny), "unknown task 'digitz'; known are adding, characters")
     tiny.write_text(TINY.replace("steps = 8", "stps = 8"))
     refused(
-        bench("run", tiny, "--results", tmp_path), "task digits: digits() got an unexpected keyword argument 'stps'"
+        bench("run", tiny, "--results", tmp_path),
+        "suite tiny, tasks.digits_rows: unknown option 'stps'; task digits has steps, copies",
     )
 
 
