@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -111,7 +112,7 @@ def _inherit(path: Path, before: list[Path]) -> tuple[dict[str, Any], dict[Place
     base = own.pop("extends", None)
     if base is None:
         return own, dict.fromkeys(_places(own, ()), path)
-    if not isinstance(base, str) or not base.isprintable() or not (path.parent / base).is_file():
+    if not isinstance(base, str) or not base.isprintable() or not os.path.isfile(path.parent / base):
         raise InputError(f"{path}: extends: must be the name of a TOML file beside this one, got {base!r}")
     if len(before) >= MOST_FILES:
         raise InputError(f"{path}: extends: must be the {MOST_FILES}th file of a chain at most")
