@@ -214,10 +214,18 @@ def test_ctrl_c_keeps_what_is_finished(
     tiny: Path, tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PATHRNN_DATA", raising=False)
+    monkeypatch.setenv("PATHRNN_OFFLINE", "1")
     records = tmp_path / "results" / "tiny" / "records"
     tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 200,"))
     command = [sys.executable, "-m", "bench", "run", tiny, "--results", tmp_path / "results", "--workers", "1"]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests in the background may ignore it
+    )
     deadline = time.monotonic() + 120
     while not list(records.glob("*.parquet")) and time.monotonic() < deadline:
         time.sleep(0.05)
