@@ -98,7 +98,7 @@ class Store:
         frame = pd.concat([_read(path) for path in paths], ignore_index=True)
         return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
 
-    def list(self, profile: str, tasks: Iterable[str], runs: Iterable[Run]) -> None:
+    def write_index(self, profile: str, tasks: Iterable[str], runs: Iterable[Run]) -> None:
         """Write down that these are the runs of some tasks of a profile; other tasks keep what stands there.
 
         Args:
