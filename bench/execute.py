@@ -56,7 +56,8 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
             pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
         test = suite.test_runs(profile, tasks, choose(store.of(tuning)))
         pool.finish(test, "testing", len(tuning) + tests)
-    store.write_index(profile, {run.name for run in (*tuning, *test)}, [*tuning, *test])
+    others = set(suite.profiles[profile].updates) - {run.name for run in (*tuning, *test)}
+    store.write_index(profile, others, [*tuning, *test])
     text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
     console.print(text, highlight=False, soft_wrap=True)
 

@@ -98,16 +98,16 @@ class Store:
         frame = pd.concat([_read(path) for path in paths], ignore_index=True)
         return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
 
-    def write_index(self, profile: str, tasks: Iterable[str], runs: Iterable[Run]) -> None:
-        """Write down that these are the runs of some tasks of a profile; other tasks keep what stands there.
+    def write_index(self, profile: str, others: Iterable[str], runs: Iterable[Run]) -> None:
+        """Write down which runs a profile asks for.
 
         Args:
             profile: name of the profile.
-            tasks: names of the tasks.
-            runs: the runs.
+            others: names of tasks that keep what stands there.
+            runs: the runs of all other tasks.
         """
         index = self._index()
-        kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] not in set(tasks)}
+        kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] in set(others)}
         index[profile] = kept | {run.key: {name: labels(run)[name] for name in LABELS} for run in runs}
         partial = self.index.with_suffix(f".partial-{os.getpid()}")
         partial.write_text(json.dumps(index, indent=0), encoding="utf-8")

@@ -125,6 +125,8 @@ def test_a_task_that_is_run_alone_leaves_the_others_in_the_report(bench: Bench, 
     both = made(bench, tiny, tmp_path / "results")
     assert set(both["name"]) == {"digits_rows", "wide"}
     pd.testing.assert_frame_equal(made(bench, tiny, tmp_path / "results", "--task", "wide"), both)
+    tiny.write_text(small())
+    assert set(made(bench, tiny, tmp_path / "results")["name"]) == {"digits_rows"}
 
 
 def test_a_grid_does_not_grow_without_a_neighbour_or_inside(tiny: Path) -> None:
