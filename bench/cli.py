@@ -84,9 +84,9 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
     from bench import suite as suites
 
     loaded = suites.load(path)
-    suites.require("profile", [profile], list(loaded.profiles))
+    suites.require("", "profile", [profile], loaded.profiles)
     names = list(loaded.profiles[profile].updates)
-    suites.require("task", tasks, names)
+    suites.require("", "task", tasks, names)
     return loaded, list(tasks or names)
 
 

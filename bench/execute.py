@@ -51,10 +51,12 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
     tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
     with _progress(console) as progress, _Workers(store, workers, progress) as pool:
         pool.finish(tuning, "tuning", len(tuning) + tests)
-        while more := grow(tuning, store.of(tuning), suite.growth):
+        records = store.of(tuning)
+        while more := grow(tuning, records, suite.growth):
             tuning += more
             pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
-        test = suite.test_runs(profile, tasks, choose(store.of(tuning)))
+            records = store.of(tuning)
+        test = suite.test_runs(profile, tasks, choose(records))
         pool.finish(test, "testing", len(tuning) + tests)
     others = set(suite.profiles[profile].updates) - {run.name for run in (*tuning, *test)}
     store.write_index(profile, others, [*tuning, *test])

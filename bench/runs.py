@@ -96,12 +96,8 @@ def outcome(entry: TaskEntry | SpaceEntry | Rule) -> str:
     return json.dumps(entry.model_dump(exclude=_ENTRIES[kind], exclude_defaults=True), sort_keys=True)
 
 
-LABELS = ("suite", "profile", "name", "space", "rule_name", "tuned_task", "tuned_space", "edge", "grown")
-"""What suites call a run and say of it; no part of its address."""
-
-
 def labels(run: Run) -> dict[str, Any]:
-    """Return the labels of a run."""
+    """Return what suites call a run and say of it, by the columns of its record; no part of its address."""
     names = run.model_dump(include={"suite", "profile", "name", "rule_name", "edge", "grown"})
     task, space = run.tuned_on
     return {**names, "space": run.space_name, "tuned_task": task, "tuned_space": space}

@@ -20,7 +20,7 @@ MOST_FILES = 10
 MOST_DEPTH = 20
 """Tables and arrays inside one another that a file may have."""
 
-Place = tuple[str, ...]
+Keys = tuple[str, ...]
 """Keys that lead to a value."""
 
 
@@ -99,11 +99,11 @@ def _parse(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
     if deep:
         raise InputError(f"{path}: the suite must have at most {MOST_DEPTH} tables and arrays inside one another")
-    result: dict[str, Any] = frozen(data)
+    result: dict[str, Any] = _frozen(data)
     return result
 
 
-def _inherit(path: Path, before: list[Path]) -> tuple[dict[str, Any], dict[Place, Path]]:
+def _inherit(path: Path, before: list[Path]) -> tuple[dict[str, Any], dict[Keys, Path]]:
     """Merge a file into the files that it extends; tell which file each value comes from."""
     if path.resolve() in [other.resolve() for other in before]:
         chain = " -> ".join(other.name for other in [*before, path])
@@ -129,7 +129,7 @@ def _are_tables(*values: Any) -> bool:
     return all(isinstance(value, dict) for value in values)
 
 
-def _places(value: Any, place: Place) -> Iterator[Place]:
+def _places(value: Any, place: Keys) -> Iterator[Keys]:
     if place:
         yield place
     if isinstance(value, dict):
@@ -137,11 +137,11 @@ def _places(value: Any, place: Place) -> Iterator[Place]:
             yield from _places(inner, (*place, key))
 
 
-def frozen(value: Any) -> Any:
+def _frozen(value: Any) -> Any:
     """Turn lists, at any depth, into tuples, which is what frozen models hold."""
     if isinstance(value, dict):
-        return {key: frozen(inner) for key, inner in value.items()}
-    return tuple(map(frozen, value)) if isinstance(value, list) else value
+        return {key: _frozen(inner) for key, inner in value.items()}
+    return tuple(map(_frozen, value)) if isinstance(value, list) else value
 
 
 def _depth(value: Any) -> int:

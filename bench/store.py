@@ -16,7 +16,7 @@ import pandas as pd
 from pyarrow.dataset import dataset
 
 from bench.errors import InputError
-from bench.runs import LABELS, RECORD_VERSION, Run, labels
+from bench.runs import RECORD_VERSION, Run, labels
 
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
@@ -108,7 +108,7 @@ class Store:
         """
         index = self._index()
         kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] in set(others)}
-        index[profile] = kept | {run.key: {name: labels(run)[name] for name in LABELS} for run in runs}
+        index[profile] = kept | {run.key: labels(run) for run in runs}
         partial = self.index.with_suffix(f".partial-{os.getpid()}")
         partial.write_text(json.dumps(index, indent=0), encoding="utf-8")
         partial.replace(self.index)
@@ -166,7 +166,7 @@ class Store:
 def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFrame:
     """Keep the records that an entry of the index names, under the names that it gives them."""
     kept = records[records["key"].isin(names)].reset_index(drop=True)
-    return kept.assign(**pd.DataFrame([names[key] for key in kept["key"]], columns=list(LABELS)))
+    return kept.assign(**pd.DataFrame([names[key] for key in kept["key"]]))
 
 
 def _read(path: Path) -> pd.DataFrame:

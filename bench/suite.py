@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -71,15 +71,15 @@ class Suite(Strict):
         _require_tuned("spaces", {name: entry.tuned_on for name, entry in self.spaces.items()})
         _require_tuned("tasks", {name: entry.tuned_on for name, entry in self.tasks.items()})
         for name, entry in self.spaces.items():
-            _require(f"spaces.{name}.rules", "rule", entry.rules or (), self.rules)
-        _require("arms", "space", self.arms, self.spaces)
+            require(f"spaces.{name}.rules", "rule", entry.rules or (), self.rules)
+        require("arms", "space", self.arms, self.spaces)
         for name, overrides in self.arms.items():
-            _require(f"arms.{name}", "rule", overrides, self.rules)
+            require(f"arms.{name}", "rule", overrides, self.rules)
         for name, profile in self.profiles.items():
-            _require(f"profiles.{name}.updates", "task", profile.updates, self.tasks)
-            _require(f"profiles.{name}.rules", "rule", profile.rules or (), self.rules)
+            require(f"profiles.{name}.updates", "task", profile.updates, self.tasks)
+            require(f"profiles.{name}.rules", "rule", profile.rules or (), self.rules)
             sources = [source for task in profile.updates if (source := self.tasks[task].tuned_on)]
-            _require(f"profiles.{name}.updates", "task to tune on", sources, profile.updates)
+            require(f"profiles.{name}.updates", "task to tune on", sources, profile.updates)
         return self
 
     @validator(mode="after")
@@ -97,7 +97,7 @@ class Suite(Strict):
                 raise ValueError(f"profiles.{name}.rules: at least one space must have one of these rules")
         for (space, name), (entry, _) in arms.items():
             sources = [other for other, rule in arms if rule == name]
-            _require(f"spaces.{space}.tuned_on", f"space with the rule {name!r}", [entry.tuned_on or space], sources)
+            require(f"spaces.{space}.tuned_on", f"space with the rule {name!r}", [entry.tuned_on or space], sources)
         return self
 
     def _outcome(self, space: SpaceEntry, rule: Rule) -> str:
@@ -157,8 +157,9 @@ class Suite(Strict):
             Runs, seed by seed.
         """
         runs = []
+        arms = self.arm_settings(profile)
         for task, index in itertools.product(tasks, range(self.profiles[profile].test_seeds)):
-            for arm, settings in self.arm_settings(profile).items():
+            for arm, settings in arms.items():
                 run = self._run(profile, task, arm, settings, role="test", index=index, lr=math.nan)
                 choice = choices[run.tuned_at]
                 update = {"lr": choice.rate, "edge": choice.edge, "grown": choice.grown}
@@ -246,19 +247,12 @@ def _updates_of(profile: Any, members: dict[str, dict[str, Any]]) -> Any:
     return profile | {"updates": {each: count for name, count in updates.items() for each in members.get(name, [name])}}
 
 
-def _require(place: str, kind: str, names: Iterable[str], table: Iterable[str]) -> None:
-    known_names = list(table)
-    for name in names:
-        if name not in known_names:
-            raise ValueError(f"{place}: unknown {kind} {name!r}; the suite has {', '.join(known_names) or 'none'}")
-
-
 def _require_tuned(kind: str, tuned_on: Mapping[str, str | None]) -> None:
     """What an entry is tuned on must be an entry that is tuned itself."""
     for name, source in tuned_on.items():
         if source is not None:
             tuned = [other for other in tuned_on if tuned_on[other] is None]
-            _require(f"{kind}.{name}.tuned_on", "entry that is tuned itself", [source], tuned)
+            require(f"{kind}.{name}.tuned_on", "entry that is tuned itself", [source], tuned)
 
 
 def _refuse_repetition(place: str, settings: Mapping[Any, Any]) -> None:
@@ -279,10 +273,11 @@ def load(path: Path) -> Suite:
     return suite
 
 
-def require(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
+def require(place: str, kind: str, names: Iterable[str], known: Iterable[str]) -> None:
     """Refuse names that a suite does not have.
 
     Args:
+        place: keys that lead to the names in the suite, for the message; empty where they do not stand there.
         kind: what they name, for the message.
         names: the names.
         known: what the suite has.
@@ -290,6 +285,8 @@ def require(kind: str, names: Sequence[str], known: Sequence[str]) -> None:
     Raises:
         InputError: for the first name that is unknown.
     """
+    known = list(known)
     for name in names:
         if name not in known:
-            raise InputError(f"unknown {kind} {name!r}; the suite has {', '.join(known)}")
+            start = f"{place}: " if place else ""
+            raise InputError(f"{start}unknown {kind} {name!r}; the suite has {', '.join(known) or 'none'}")

@@ -13,11 +13,11 @@ from rich.table import Table
 
 from bench import registry
 from bench.errors import InputError
-from bench.plan import ArmPlan
 from bench.schema import merged
-from bench.suite import Suite
 
 if TYPE_CHECKING:
+    from bench.plan import ArmPlan
+    from bench.suite import Suite
     from bench.throughput import ThroughputSuite, Timing
 
 _WIDTH_OF_A_FILE = 160

@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import io
 import math
-import os
 from collections.abc import Callable
 
 import numpy as np
@@ -28,8 +27,7 @@ from bench.tasks.mnist import mnist_permuted, mnist_pixels, mnist_rows
 from bench.tasks.polyphonic import jsb_chorales, nottingham
 from bench.tasks.reber import reber
 from bench.tasks.text import characters
-
-needs_data = pytest.mark.skipif("PATHRNN_DATA" not in os.environ, reason="PATHRNN_DATA is not set: no data files")
+from tests.bench.conftest import needs_data
 
 
 class Recurrent(nn.Module):

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import io
 import math
-import os
 import pickle
 import re
 from collections.abc import Callable
@@ -30,8 +29,7 @@ from bench.tasks.mnist import mnist_permuted, mnist_pixels, mnist_rows
 from bench.tasks.polyphonic import jsb_chorales, nottingham
 from bench.tasks.reber import SYMBOLS, reber
 from bench.tasks.text import characters
-
-needs_data = pytest.mark.skipif("PATHRNN_DATA" not in os.environ, reason="PATHRNN_DATA is not set: no data files")
+from tests.bench.conftest import needs_data
 
 BITS = math.log(2)
 
