@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import nox
 
 nox.needs_version = ">=2024.10"
@@ -16,6 +18,16 @@ def tests(session: nox.Session) -> None:
     _install(session, "dev")
     _check(session)
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Open a report in Chromium, which apt installs where it is missing. Arguments go to pytest."""
+    chromium = shutil.which("chromium") or _chromium_by_apt(session)
+    if chromium is None:
+        session.skip("no chromium on the path, and apt-get could not install it")
+    _install(session, "dev")
+    session.run("pytest", "tests/browser", *session.posargs, env={"PATHRNN_CHROMIUM": chromium})
 
 
 @nox.session
@@ -41,12 +53,13 @@ def theory(session: nox.Session) -> None:
 
 @nox.session
 def reproduce(session: nox.Session) -> None:
-    """Check the theory, compare the optimizers, write reports. Arguments, like ``--workers 1``, go to ``bench run``."""
+    """Check the theory, compare the arms, judge the claims. Arguments, like ``--workers 1``, go to ``bench run``."""
     _install(session, "bench")
     session.run("python", "-m", "bench", "theory")
+    session.run("python", "-m", "bench", "throughput", "--network", "rows")
     for suite in ("accuracy", "convergence", "invariance", "ablation"):
         session.run("python", "-m", "bench", "run", f"suites/{suite}.toml", *session.posargs)
-        session.run("python", "-m", "bench", "report", f"results/local/{suite}", "--profile", "embedded")
+    session.run("python", "-m", "bench", "report", "results/local", "--profile", "embedded")
 
 
 @nox.session
@@ -54,6 +67,15 @@ def throughput(session: nox.Session) -> None:
     """Time training steps in each space and print the ratios; nothing else should run meanwhile."""
     _install(session, "bench")
     session.run("python", "-m", "bench", "throughput", *session.posargs)
+
+
+def _chromium_by_apt(session: nox.Session) -> str | None:
+    if shutil.which("apt-get"):
+        anyway = range(256)
+        session.run("apt-get", "update", external=True, success_codes=anyway, silent=True)
+        install = ("apt-get", "install", "--yes", "--no-install-recommends", "chromium")
+        session.run(*install, external=True, success_codes=anyway, silent=True)
+    return shutil.which("chromium")
 
 
 def _install(session: nox.Session, extra: str) -> None:

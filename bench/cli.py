@@ -72,7 +72,7 @@ _results = click.option(
     type=click.Path(path_type=Path),
     default=Path("results/local"),
     show_default=True,
-    help="Records go to RESULTS/<suite>/records.",
+    help="What comes out goes to RESULTS/<suite>.",
 )
 _workers = click.option(
     "--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes."
@@ -151,10 +151,12 @@ def list_(kind: str) -> None:
 
 @main.command()
 @click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/theory.toml"))
-def theory(suite: Path) -> None:
+@_results
+def theory(suite: Path, results: Path) -> None:
     """Try every theorem and law of path space on random networks; exit with status 1 if one is violated.
 
     SUITE says on how many networks, and what error is rounding. docs/theory.md derives the statements. Half a minute.
+    The findings go to RESULTS/theory, for the report.
 
     Example: python -m bench theory
     """
@@ -163,11 +165,13 @@ def theory(suite: Path) -> None:
     from rich.table import Table
 
     from bench.schema import read
+    from bench.store import FINDINGS, write_findings
     from bench.theory import TheorySuite, check, require_all
 
     loaded, errors = read(suite, TheorySuite), Console(stderr=True)
     laws = track(loaded.laws.items(), "laws", len(loaded.laws), console=errors, disable=not errors.is_terminal)
     findings = [check(name, law) for name, law in laws]
+    write_findings(results / FINDINGS, findings)
     table = Table(title=loaded.title)
     for column in ("statement", "networks", "worst error", "verdict"):
         table.add_column(column, justify="right" if column in {"networks", "worst error"} else "left")
@@ -181,23 +185,74 @@ def theory(suite: Path) -> None:
 @main.command()
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--profile", default=None, help="Which records to report, where FOLDER holds several profiles.")
-def report(folder: Path, profile: str | None) -> None:
-    """Write report.html, report.md and figures from the records in FOLDER, and print the result table.
+@click.option(
+    "--claims",
+    type=click.Path(path_type=Path),
+    default=Path(__file__).parents[1] / "suites" / "claims.toml",
+    help="The claims to judge; those of the project, if not given.",
+)
+def report(folder: Path, profile: str | None, claims: Path) -> None:
+    """Write report.html, report.md and figures from the records in FOLDER, and print results and verdicts.
 
-    Example: python -m bench report results/local/accuracy
+    FOLDER is that of a suite, or one with a folder per suite: then every suite has its report, and a page over all of
+    them has all verdicts.
+
+    Example: python -m bench report results/local
     """
-    from bench.report import write
+    from bench.claims import Claims
+    from bench.report import write, write_all
+    from bench.schema import read
+    from bench.store import Store
+    from bench.tables import print_claims, print_rows
+
+    judged = read(claims, Claims)
+    if (folder / "records").exists() or not any(folder.glob("*/records")):
+        rows, findings = write(Store(folder), profile, judged)
+        print_rows(rows)
+    else:
+        findings = write_all(folder, profile, judged)
+    print_claims(judged, findings)
+    click.echo(f"report: {folder / 'report.html'}")
+
+
+@main.command()
+@click.argument("a", type=click.Path(path_type=Path))
+@click.argument("b", type=click.Path(path_type=Path))
+@click.option("--profile", default=None, help="Which records to compare, where a folder holds several profiles.")
+@click.option("--fail-on-regression", is_flag=True, help="Exit with status 1 if an arm of B is worse.")
+@click.option(
+    "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write it as Markdown, for a pull request."
+)
+def compare(a: Path, b: Path, profile: str | None, fail_on_regression: bool, markdown: Path | None) -> None:
+    """Compare the results in folder B with those in folder A, of the same suite: of two commits, or two machines.
+
+    Arms are compared seed by seed. On another machine most results change by chance, so an arm counts as worse only
+    where chance would explain that in less than 5 % of whole comparisons: with five seeds, a drop by about four times
+    the spread of its seeds is found. Runs that are bit for bit the same are said to be.
+
+    Example: python -m bench compare results/reference/accuracy results/local/accuracy --fail-on-regression
+    """
+    from bench.compare import compare as compared
+    from bench.side_by_side import require_no_regression, show, write
     from bench.store import Store
 
-    write(Store(folder), profile)
+    comparison = compared(Store(a), Store(b), profile)
+    if markdown is not None:
+        write(comparison, markdown)
+    show(comparison)
+    if fail_on_regression:
+        require_no_regression(comparison)
 
 
 @main.command()
 @click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/throughput.toml"))
-def throughput(suite: Path) -> None:
+@click.option("--network", "networks", multiple=True, help="Time only this network; may be given more than once.")
+@_results
+def throughput(suite: Path, networks: tuple[str, ...], results: Path) -> None:
     """Time training steps in each space, in turns, and print what they cost over the first; a few minutes.
 
-    Times move with the machine, so nothing else should run meanwhile; ratios move by about 2 % from run to run.
+    Times move with the machine, so nothing else should run meanwhile; ratios move by about 2 % from run to run. The
+    timings go to RESULTS/throughput, for the report.
 
     Example: python -m bench throughput
     """
@@ -205,13 +260,19 @@ def throughput(suite: Path) -> None:
     from rich.progress import track
 
     from bench.schema import read
+    from bench.store import TIMINGS, write_findings
+    from bench.suite import require
     from bench.tables import print_timings
     from bench.throughput import ThroughputSuite, measure
 
     loaded, errors = read(suite, ThroughputSuite), Console(stderr=True)
-    total = len(loaded.networks) * len(loaded.rules)
-    groups = track(measure(loaded), "timing", total, console=errors, disable=not errors.is_terminal)
-    print_timings(loaded, [timing for group in groups for timing in group])
+    require("", "network", networks, loaded.networks)
+    names = list(networks or loaded.networks)
+    total = len(names) * len(loaded.rules)
+    groups = track(measure(loaded, names), "timing", total, console=errors, disable=not errors.is_terminal)
+    timings = [timing for group in groups for timing in group]
+    write_findings(results / TIMINGS, timings)
+    print_timings(loaded, timings)
 
 
 main.add_command(data)

@@ -1,144 +1,302 @@
-"""Figures of a suite, as SVG: learning curves with bands, and the final metric of every arm and seed."""
+"""The figures of a report, from summaries of the records."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Any
 
-import matplotlib as mpl
-
-mpl.use("svg")
-
-import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
-import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.collections import LineCollection
 
+from bench import stats
+from bench.convergence import reach
+from bench.drawing import MOST_LINES, Figure, Metric, Place, cross, lines, marker, places_of, space_colors, within
 from bench.seeds import seed
+from bench.summary import Row, names
+from bench.svg import Canvas, Panel
 
-SPACE_COLORS = {"weight": "#8a8f98", "path": "#c2410c", "gauge": "#0072b2", "path_normalised": "#009e73"}
-SPACE_COLORS |= {"path_index": "#e69f00", "path_unclipped": "#cc79a7", "gauge_unclipped": "#56b4e9"}
-SPACE_COLORS |= {"path_frozen": "#b3a400", "path_unguarded": "#7a5195", "path_raw": "#1a1a1a"}
-SPACE_COLORS |= {"weight_unclipped": "#c8ccd2", "path_sgd": "#8c510a"}
-SPACE_COLORS |= {"tanh": "#dfc27d", "gru": "#35978f", "lstm": "#003c30"}
-"""One colour per space everywhere, told apart by colour-blind readers; their order is that of tables."""
-_PANEL = (3.6, 2.9)  # inches
-_ABREAST = 4  # panels in a row, where they are as many as tasks
+_MOST_DOTS = 40
+_PAIR = "#9ca3af"
+_ARM = ["name", "rule_name", "space"]
+_POINT = [*_ARM, "x", "y", "low", "high"]
 
-
-def space_colors(spaces: Iterable[str]) -> dict[str, str]:
-    """Give each space its colour, in the order of tables; a name that is not ours has one that its letters decide."""
-    others = sns.husl_palette(12, s=0.6).as_hex()
-    unknown = {space: others[seed(space) % len(others)] for space in sorted(set(spaces) - set(SPACE_COLORS))}
-    return {space: color for space, color in (SPACE_COLORS | unknown).items() if space in set(spaces)}
+Metrics = dict[str, Metric]
 
 
-def learning_curves(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[str]) -> str:
+def final_metric(test: pd.DataFrame, rows: Sequence[Row], metrics: Metrics) -> Figure:
+    """Draw the test metric: a panel per task; a dot per arm and seed, lines between the arms of a seed.
+
+    Args:
+        test: test records of one profile, at the best rates.
+        rows: what :func:`bench.summary.table` makes of them.
+        metrics: metrics of the tasks.
+
+    Returns:
+        The figure.
+    """
+
+    def draw(task: str) -> Panel:
+        canvas, own = Canvas(task), [row for row in rows if row.task == task]
+        finite = test.loc[test["name"] == task, "test"].notna().any()
+        canvas.axis.set_yscale("log" if metrics[task].log and finite else "linear")
+        rules = names(own, "rule")
+        for group, rule in enumerate(rules):
+            panel = test[(test["name"] == task) & (test["rule_name"] == rule)]
+            _draw_rule(canvas, panel, [row for row in own if row.rule == rule], group)
+        canvas.axis.set_xticks(range(len(rules)), rules)
+        canvas.axis.set_xlim(-0.5, len(rules) - 0.5)
+        means = "; ".join(f"{row.rule} in {row.space} space {row.score.estimate:.4g}" for row in own)
+        return canvas.panel(f"Interquartile means: {means}.", "", f"test {metrics[task].name}")
+
+    heading = {
+        "name": "final_metric",
+        "title": "Test metric of every arm and seed",
+        "note": "Dot: a test seed; line: the same seed in two spaces; bar: interquartile mean with 95 % interval; "
+        "cross at the foot: seeds diverged.",
+    }
+    tasks = names(rows, "task")
+    most = max(1, MOST_LINES * len(tasks) // len(rows))
+    return Figure(
+        **heading, panels=list(map(draw, tasks[:most])), abreast=min(len(tasks), 4), left_out=len(tasks[most:])
+    )
+
+
+def _draw_rule(canvas: Canvas, panel: pd.DataFrame, rows: Sequence[Row], group: int) -> None:
+    wide = panel.pivot_table(index="index", columns="space", values="test")
+    colors = space_colors(row.space for row in rows)
+    width = 0.7 / len(colors)
+    places = {space: group + width * (place - (len(colors) - 1) / 2) for place, space in enumerate(colors)}
+    if len(wide) <= _MOST_DOTS:
+        _draw_seeds(canvas, wide, places, rows[0].rule)
+    for row in rows:
+        x, color, (estimate, low, high) = places[row.space], colors[row.space], row.score
+        if math.isfinite(estimate):
+            bar = canvas.axis.hlines(estimate, x - width / 3, x + width / 3, color=color, lw=2, zorder=2)
+            canvas.tag(bar, [row.space], row.rule)
+        if math.isfinite(low) and math.isfinite(high):
+            canvas.tag(canvas.axis.vlines(x, low, high, color=color, lw=1.2, zorder=2), [row.space], row.rule)
+        cross(canvas, [x] if row.diverged else [], row.space, row.rule)
+
+
+def _draw_seeds(canvas: Canvas, wide: pd.DataFrame, places: dict[str, float], rule: str) -> None:
+    spaces = [space for space in places if space in wide]
+    for left, right in pairwise(spaces):
+        pairs = wide[[left, right]].dropna().to_numpy()
+        segments = [[(places[left], a), (places[right], b)] for a, b in pairs]
+        collection = LineCollection(segments, colors=_PAIR, linewidths=0.6, alpha=0.6, zorder=1)
+        canvas.tag(canvas.axis.add_collection(collection), [left, right], rule)
+    for space in spaces:
+        style: dict[str, Any] = {"color": space_colors([space])[space], "marker": marker(space), "s": 14, "zorder": 3}
+        canvas.tag(canvas.axis.scatter([places[space]] * len(wide), wide[space], **style), [space], rule)
+
+
+def learning_curves(test: pd.DataFrame, metrics: Metrics) -> Figure:
     """Draw the validation metric during training: a panel per task and rule, a line per space, a band over seeds.
 
     Args:
-        test: test records of one profile.
-        tasks: rows of panels.
-        rules: columns of panels.
+        test: test records of one profile, at the best rates.
+        metrics: metrics of the tasks.
 
     Returns:
-        The figure as SVG text.
+        The figure.
     """
-    columns = ["curve_update", "curve_validation"]
-    curves = test.explode(columns).astype(dict.fromkeys(columns, float))
-    figure, axes = _panels(len(tasks), len(rules), sharey="row")
-    for row, task in enumerate(tasks):
-        for column, rule in enumerate(rules):
-            axis = axes[row][column]
-            panel = curves[(curves["name"] == task) & (curves["rule_name"] == rule)]
-            colors = space_colors(panel["space"])
-            sns.lineplot(
-                panel,
-                x="curve_update",
-                y="curve_validation",
-                hue="space",
-                hue_order=list(colors),
-                palette=colors,
-                estimator="mean",
-                errorbar=("pi", 100),
-                legend=False,
-                ax=axis,
-            )
-            if not test.loc[test["name"] == task, "higher_is_better"].iloc[0]:
-                axis.set_yscale("log")
-            axis.set(title=f"{task}, {rule}", xlabel="update" if row == len(tasks) - 1 else "")
-            axis.set_ylabel(f"validation {_metric(test, task)}" if column == 0 else "")
-    _legend(figure, test, "line: mean over test seeds at the best rate; band: smallest to largest")
-    return _svg(figure)
+    heading = {
+        "name": "learning_curves",
+        "title": "Learning curves",
+        "note": "Line: interquartile mean over test seeds at the best rate, those that diverged ranked worst; band: "
+        "smallest to largest.",
+    }
+    places, left_out = places_of(test)
+    arms = within(test, places).groupby(_ARM)
+    curves = [_named(_curve(arm, metrics[str(place[0])].sign), place) for place, arm in arms]
+    return lines(
+        heading,
+        pd.concat(curves, ignore_index=True),
+        lambda task: ("update", f"validation {metrics[task].name}"),
+        lambda task: {"yscale": "log" if metrics[task].log else "linear"},
+        left_out=left_out,
+    )
 
 
-def final_metric(test: pd.DataFrame, tasks: Sequence[str], rules: Sequence[str]) -> str:
-    """Draw the test metric: a panel per task, a dot per arm and seed, a line between the two spaces of a seed.
+def _named(points: pd.DataFrame, place: Sequence[Any]) -> pd.DataFrame:
+    return points.assign(name=str(place[0]), rule_name=str(place[1]), space=str(place[2]))
+
+
+def _curve(arm: pd.DataFrame, sign: int) -> pd.DataFrame:
+    """Summarise the validation curves of an arm: a row per evaluation."""
+    points = arm[["index", "curve_update", "curve_validation"]].explode(["curve_update", "curve_validation"])
+    points = points.dropna().astype(float)
+    wide = points.pivot_table(index="curve_update", columns="index", values="curve_validation")
+    wide = wide.reindex(columns=arm["index"])
+    oriented = (sign * wide).fillna(-math.inf).to_numpy()
+    middle = sign * stats.interquartile_mean(oriented) if len(wide) else np.empty(0)
+    extremes = {"low": wide.min(axis=1).to_numpy(), "high": wide.max(axis=1).to_numpy()}
+    return pd.DataFrame({"x": wide.index.to_numpy(dtype=float), "y": middle, **extremes})
+
+
+def learning_rates(sweep: pd.DataFrame, metrics: Metrics) -> Figure:
+    """Draw the validation metric against the learning rate: a panel per task and rule, a line per space.
 
     Args:
-        test: test records of one profile.
-        tasks: panels.
-        rules: groups inside a panel.
+        sweep: what :func:`bench.summary.sweep` returns.
+        metrics: metrics of the tasks.
 
     Returns:
-        The figure as SVG text.
+        The figure.
     """
-    figure, axes = _panels(-(-len(tasks) // _ABREAST), min(len(tasks), _ABREAST), sharey=False)
-    places = [axis for row in axes for axis in row]
-    for axis in places[len(tasks) :]:
-        axis.remove()
-    for axis, task in zip(places, tasks, strict=False):
-        panel = test[test["name"] == task]
-        _pairs(axis, panel, rules)
-        axis.set(title=task, xlabel="", ylabel=f"test {_metric(test, task)}")
-        axis.set_xticks(range(len(rules)), rules)
-        axis.set_xlim(-0.5, len(rules) - 0.5)
-    _legend(figure, test, "dot: one test seed; bar: mean; thin line: the same seed in all spaces")
-    return _svg(figure)
+
+    def mark(canvas: Canvas, place: Place, space: str, arm: pd.DataFrame) -> None:
+        best = arm[arm["best"]]
+        style: dict[str, Any] = {"facecolors": "none", "edgecolors": space_colors([space])[space], "s": 60}
+        canvas.tag(canvas.axis.scatter(best["x"], best["y"], **style), [space], place[1])
+        cross(canvas, arm.loc[arm["diverged"] > 0, "x"], space, place[1])
+
+    heading = {
+        "name": "learning_rates",
+        "title": "Sensitivity to the learning rate",
+        "note": "Line: mean validation metric over tuning seeds; band: smallest to largest; ring: the rate that was "
+        "chosen; cross at the foot: seeds diverged.",
+    }
+    whole = sweep["validation"].where(sweep["diverged"] == 0, math.nan)
+    return lines(
+        heading,
+        sweep.assign(x=sweep["lr"], y=whole),
+        lambda task: ("learning rate", f"validation {metrics[task].name}"),
+        lambda task: {"xscale": "log", "yscale": "log" if metrics[task].log else "linear"},
+        mark,
+    )
 
 
-def _pairs(axis: Axes, panel: pd.DataFrame, rules: Sequence[str]) -> None:
-    colors = space_colors(panel["space"])
-    width = 0.6 / len(colors)
-    places = {space: width * (place - (len(colors) - 1) / 2) for place, space in enumerate(colors)}
-    for group, rule in enumerate(rules):
-        wide = panel[panel["rule_name"] == rule].pivot_table(index="index", columns="space", values="test")
-        spaces = [space for space in places if space in wide]
-        for _, values in wide.iterrows():
-            axis.plot(
-                [group + places[s] for s in spaces], [values[s] for s in spaces], color="#d4d4d8", lw=0.8, zorder=1
-            )
-        for space in spaces:
-            x = group + places[space]
-            axis.scatter([x] * len(wide), wide[space], s=18, color=colors[space], zorder=3)
-            axis.hlines(wide[space].mean(), x - width / 3, x + width / 3, color=colors[space], lw=2.2, zorder=2)
+def expected_best(sweep: pd.DataFrame, metrics: Metrics) -> Figure:
+    """Draw the validation metric that is to be expected of the best of k learning rates, drawn at random.
+
+    Args:
+        sweep: what :func:`bench.summary.sweep` returns.
+        metrics: metrics of the tasks.
+
+    Returns:
+        The figure.
+    """
+    heading = {
+        "name": "expected_best",
+        "title": "What tuning is worth: the best of k learning rates",
+        "note": "Line: expected validation metric of the best of k of the rates that were tried, drawn without "
+        "replacement; it begins where none of them needs to be one that diverged.",
+    }
+    curves = []
+    places, left_out = places_of(sweep)
+    most = min(10, sweep.groupby(_ARM).size().max())
+    for place, arm in within(sweep, places).groupby(_ARM):
+        sign = metrics[str(place[0])].sign
+        trials = (sign * arm["validation"]).where(arm["diverged"] == 0, -math.inf)
+        best = sign * stats.expected_best(trials)
+        points = pd.DataFrame({"x": np.arange(1, len(best) + 1), "y": best, "low": best, "high": best})
+        curves.append(_named(points, place))
+    return lines(
+        heading,
+        pd.concat(curves, ignore_index=True),
+        lambda task: ("learning rates tried", f"validation {metrics[task].name}"),
+        lambda task: {"yscale": "log" if metrics[task].log else "linear", "xticks": range(1, most + 1)},
+        left_out=left_out,
+    )
 
 
-def _panels(rows: int, columns: int, sharey: bool | str) -> tuple[Figure, list[list[Axes]]]:
-    mpl.rcParams.update({"svg.hashsalt": "pathrnn", "svg.fonttype": "none", "font.size": 9})
-    sns.set_style("ticks")
-    size = (_PANEL[0] * columns, _PANEL[1] * rows + 0.5)
-    figure, axes = plt.subplots(rows, columns, figsize=size, sharey=sharey, squeeze=False, layout="constrained")  # type: ignore[arg-type]
-    return figure, axes.tolist()
+def invariance(test: pd.DataFrame, rows: Sequence[Row], metrics: Metrics) -> Figure:
+    """Draw the test metric against sigma, the rescaling of the start: a panel per task and rule, a line per space.
+
+    Args:
+        test: test records of one profile, at the best rates.
+        rows: what :func:`bench.summary.table` makes of them.
+        metrics: metrics of the tasks.
+
+    Returns:
+        The figure; without panels, where no task has both a rescaled and a plain start.
+    """
+    heading = {
+        "name": "invariance",
+        "title": "What an unbalanced start costs",
+        "note": "Line: interquartile mean over test seeds; band: 95 % interval. The start is rescaled by "
+        "exp(sigma N(0, 1)) per hidden unit, which leaves its function as it is.",
+    }
+    first = test.groupby("name")[["specification", "tuned_task"]].first()
+    sigma = {task: json.loads(text)["task"]["rescale"] for task, text in first["specification"].items()}
+    base = {task: source for task, source in first["tuned_task"].items() if sigma[task] and sigma.get(source) == 0}
+    base |= {source: source for source in base.values()}
+    points = [(base[r.task], r.rule, r.space, sigma[r.task], *r.score) for r in rows if r.task in base]
+    return lines(
+        heading,
+        pd.DataFrame(points, columns=_POINT).sort_values("x"),
+        lambda task: ("sigma", f"test {metrics[task].name}"),
+        lambda task: {"yscale": "log" if metrics[task].log else "linear"},
+    )
 
 
-def _metric(test: pd.DataFrame, task: str) -> str:
-    return str(test.loc[test["name"] == task, "metric"].iloc[0])
+def performance_profile(test: pd.DataFrame) -> Figure:
+    """Draw the share of runs whose error is within a factor of the target's: a panel per rule, a line per space.
+
+    Args:
+        test: test records of one profile, at the best rates.
+
+    Returns:
+        The figure. What counts as error is the metric where lower is better, and what lacks to 100 where it is a
+        per cent; tasks with other metrics are left out.
+    """
+    heading = {
+        "name": "performance_profile",
+        "title": "Performance profile over tasks",
+        "note": "Share of runs, every task of equal weight, whose error is at most so many times the error that "
+        "counts as learned; band: 95 % interval. Runs that diverged never count.",
+    }
+    percent = test["higher_is_better"] & test["metric"].str.endswith("[%]")
+    kept = test[percent | ~test["higher_is_better"]]
+    error = kept["test"].where(~kept["higher_is_better"], 100 - kept["test"])
+    target = kept["target"].where(~kept["higher_is_better"], 100 - kept["target"])
+    costs = kept.assign(cost=(error / target).where(kept["status"] == "finished", math.inf))
+    bounds = np.logspace(-1.5, 1.5, 41)
+    labels = ("test error over target error", "share of runs")
+    return _profile(heading, costs, bounds, labels, {"xscale": "log", "ylim": (-0.02, 1.02)})
 
 
-def _legend(figure: Figure, test: pd.DataFrame, note: str) -> None:
-    shown = space_colors(test["space"]).items()
-    handles = [Line2D([], [], color=color, lw=2.5, label=space) for space, color in shown]
-    figure.legend(handles=handles, title=note, loc="outside upper center", ncols=min(5, len(handles)), frameon=False)
+def target_profile(test: pd.DataFrame) -> Figure:
+    """Draw the share of runs that have reached their target by a share of their updates: a panel per rule.
+
+    Args:
+        test: test records of one profile, at the best rates.
+
+    Returns:
+        The figure.
+    """
+    heading = {
+        "name": "target_profile",
+        "title": "Time to target over tasks",
+        "note": "Share of runs, every task of equal weight, whose validation metric has met the target by then; band: "
+        "95 % interval. Runs that never meet it count as infinite.",
+    }
+    updates = [reach(record).updates for record in test.to_dict("records")]
+    costs = test.assign(cost=np.array(updates) / test["updates"])
+    labels = ("share of the updates", "share of runs")
+    return _profile(heading, costs, np.linspace(0, 1, 41), labels, {"ylim": (-0.02, 1.02)})
 
 
-def _svg(figure: Figure) -> str:
-    """Write without date or random identifiers, so that the same records give the same bytes."""
-    for axis in figure.axes:
-        sns.despine(ax=axis)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    plt.close(figure)
-    return buffer.getvalue()
+def _profile(
+    heading: dict[str, str], costs: pd.DataFrame, bounds: stats.Floats, labels: tuple[str, str], scale: dict[str, Any]
+) -> Figure:
+    profiles = list(_profiles(heading["name"], costs, bounds))
+    frame = pd.concat(profiles, ignore_index=True) if profiles else pd.DataFrame(columns=_POINT)
+    return lines(heading, frame, lambda _: labels, lambda _: scale, marker="", drawstyle="steps-post")
+
+
+def _profiles(name: str, costs: pd.DataFrame, bounds: stats.Floats) -> Iterator[pd.DataFrame]:
+    """Compute a profile per rule and space, over the tasks that all spaces of the rule have."""
+    for rule, group in costs.groupby("rule_name"):
+        spaces = [set(arm["name"]) for _, arm in group.groupby("space")]
+        shared = set.intersection(*spaces)
+        for space, arm in group[group["name"].isin(shared)].groupby("space"):
+            generator = np.random.default_rng(seed(name, str(rule), str(space)))
+            values = [own["cost"].to_numpy() for _, own in arm.groupby("name")]
+            shares = stats.share_within(values, bounds, generator).rename(columns={"bound": "x", "share": "y"})
+            yield shares.assign(name=f"{len(shared)} tasks", rule_name=str(rule), space=str(space))

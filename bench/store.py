@@ -6,6 +6,7 @@ several suites and profiles, and a suite that was edited leaves records behind t
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from pyarrow import Table, concat_tables
 from pyarrow.dataset import dataset
+from pyarrow.parquet import ParquetFile
 
+from bench.environment import environment
 from bench.errors import InputError
 from bench.runs import RECORD_VERSION, Run, labels
 
+FINDINGS = Path("theory/findings.parquet")
+"""What ``python -m bench theory`` found, in a folder of results."""
+TIMINGS = Path("throughput/timings.parquet")
+"""What ``python -m bench throughput`` measured, in a folder of results."""
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
 
@@ -71,7 +79,7 @@ class Store:
                 found.add(run.key)
                 record = _read(path)
                 if path.parent != self.records:
-                    self._write(self.records / path.name, record)
+                    _write(self.records / path.name, record.to_pandas())
         return found
 
     def save(self, record: dict[str, Any]) -> None:
@@ -80,7 +88,7 @@ class Store:
         Args:
             record: what :func:`bench.train.train` returns.
         """
-        self._write(self.records / f"{record['key']}.parquet", pd.DataFrame([record]))
+        _write(self.records / f"{record['key']}.parquet", pd.DataFrame([record]))
 
     def of(self, runs: Sequence[Run]) -> pd.DataFrame:
         """Read the records of runs, here or in a folder beside this one, under the names of these runs.
@@ -95,7 +103,7 @@ class Store:
             InputError: a record cannot be read.
         """
         paths = [self._path(run) or self.records / f"{run.key}.parquet" for run in runs]
-        frame = pd.concat([_read(path) for path in paths], ignore_index=True)
+        frame = _frame([_read(path) for path in paths])
         return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
 
     def write_index(self, profile: str, others: Iterable[str], runs: Iterable[Run]) -> None:
@@ -122,12 +130,12 @@ class Store:
         Raises:
             InputError: there are none, or one cannot be read.
         """
-        frames = [_read(path) for path in sorted(self.records.glob("*.parquet"))]
-        current = [frame for frame in frames if (frame["version"] == RECORD_VERSION).all()]
+        tables = [_read(path) for path in sorted(self.records.glob("*.parquet"))]
+        current = [each for each in tables if _versions(each) == {RECORD_VERSION}]
         if not current:
-            what = f"{len(frames)} records of other versions alone" if frames else "no records"
+            what = f"{sum(map(len, tables))} records of other versions alone" if tables else "no records"
             raise InputError(f"{self.folder} holds {what}; make some with python -m bench run SUITE")
-        records = pd.concat(current, ignore_index=True).drop_duplicates("key")
+        records = _frame(current).drop_duplicates("key")
         if index := self._index():
             records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
         return records.sort_values(_ORDER, ignore_index=True)
@@ -154,13 +162,49 @@ class Store:
         own = self.records / name
         return own if own.exists() else next(self.folder.parent.glob(f"*/records/{name}"), None)
 
-    @staticmethod
-    def _write(path: Path, record: pd.DataFrame) -> None:
-        partial = path.with_suffix(f".partial-{os.getpid()}")
-        record.to_parquet(partial, index=False)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+
+def _write(path: Path, record: pd.DataFrame) -> None:
+    partial = path.with_suffix(f".partial-{os.getpid()}")
+    record.to_parquet(partial, index=False)
+    with partial.open("rb") as file:
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_findings(path: Path, findings: Iterable[Any]) -> None:
+    """Write what a command other than ``run`` measured, whole or not at all, with the environment.
+
+    Args:
+        path: the file; its folder is made.
+        findings: instances of one dataclass, a row each.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    table = pd.DataFrame([dataclasses.asdict(each) for each in findings])
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, table.assign(environment=json.dumps(environment(), sort_keys=True)))
+    except OSError as error:
+        raise InputError(f"results folder {path.parent} must be writable: {error.strerror}") from None
+
+
+def read_findings(path: Path, command: str) -> pd.DataFrame:
+    """Read what a command other than ``run`` measured.
+
+    Args:
+        path: the file.
+        command: what makes it, for the message.
+
+    Returns:
+        A row per finding.
+
+    Raises:
+        InputError: it is not there, or cannot be read.
+    """
+    if not path.exists():
+        raise InputError(f"not measured: run {command}")
+    return _frame([_read(path)])
 
 
 def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -169,9 +213,19 @@ def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFr
     return kept.assign(**pd.DataFrame([names[key] for key in kept["key"]]))
 
 
-def _read(path: Path) -> pd.DataFrame:
+def _frame(tables: Sequence[Table]) -> pd.DataFrame:
+    frame: pd.DataFrame = concat_tables(tables, promote_options="permissive").to_pandas()
+    return frame
+
+
+def _versions(table: Table) -> set[Any]:
+    return set(table["version"].to_pylist()) if "version" in table.column_names else set()
+
+
+def _read(path: Path) -> Table:
     try:
-        return pd.read_parquet(path)
+        with ParquetFile(path) as file:
+            return file.read()
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: the record cannot be read: {reason}; delete it and run the suite again") from None
+        raise InputError(f"{path}: the record cannot be read: {reason}; delete it and run again") from None

@@ -1,14 +1,17 @@
-"""Tables that the command line prints: names, suites and plans."""
+"""Tables that the command line prints: names, suites, plans, results and verdicts."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
+from math import isnan
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench import registry
@@ -16,8 +19,10 @@ from bench.errors import InputError
 from bench.schema import merged
 
 if TYPE_CHECKING:
+    from bench.claims import Claims, Finding
     from bench.plan import ArmPlan
     from bench.suite import Suite
+    from bench.summary import Row
     from bench.throughput import ThroughputSuite, Timing
 
 _WIDTH_OF_A_FILE = 160
@@ -34,6 +39,23 @@ def plain_table(*columns: str, right: Sequence[str] = ()) -> Table:
     for column in columns:
         result.add_column(column, justify="right" if column in right else "left", overflow="fold")
     return result
+
+
+def markdown(text: str) -> str:
+    r"""Escape a text for a cell of a Markdown table.
+
+    Args:
+        text: any text.
+
+    Returns:
+        What shows as this text, on one line.
+
+    Example:
+        >>> print(markdown("a|b <script>"))
+        a\|b &lt;script&gt;
+    """
+    escaped = re.sub(r"([\\`*_|]|(?<=\])[(\[])", r"\\\1", " ".join(text.split()))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def print_names(kind: str) -> None:
@@ -104,6 +126,57 @@ def print_plan(suite: Suite, profile: str, plans: Sequence[ArmPlan], workers: in
             literature.add_row(task, row.method, f"{row.value:g}", row.source, row.protocol)
     if literature.row_count:
         out.print(literature)
+
+
+def print_rows(rows: Sequence[Row]) -> None:
+    """Print what a report says of each arm, a line per task and rule: scores, rates, and seeds that beat weight space.
+
+    Args:
+        rows: the summaries, in the order of tables.
+    """
+    spaces = list(dict.fromkeys(row.space for row in rows))
+    together = len(spaces) <= 3
+    output = plain_table("task", "rule", *(spaces if together else ["space", "score"]), "diverged")
+    for task, rule in dict.fromkeys((row.task, row.rule) for row in rows):
+        own = {row.space: row for row in rows if (row.task, row.rule) == (task, rule)}
+        if together:
+            line = [_score(own[space]) if space in own else "" for space in spaces]
+            output.add_row(escape(task), escape(rule), *line, str(sum(row.diverged for row in own.values())))
+        for row in () if together else own.values():
+            output.add_row(*map(escape, (task, rule, row.space)), _score(row), str(row.diverged))
+    out = console()
+    out.print(
+        "Test metric: interquartile mean over seeds [95 % interval] @ best learning rate, seeds that beat weight space",
+        style="italic",
+    )
+    out.print(output)
+    out.print("*: the best rate is at the edge of the rates tried.")
+    for task, metric in dict.fromkeys((row.task, row.metric) for row in rows):
+        out.print(f"{task}: {metric}", markup=False)
+
+
+def _score(row: Row) -> str:
+    interval = "" if isnan(row.score.low) else f" \\[{row.score.low:.3g}, {row.score.high:.3g}]"
+    wins = f", {row.better.estimate * row.pairs:g}/{row.pairs}" if row.pairs else ""
+    return f"{row.score.estimate:.4g}{interval} @ {row.rate:.3g}{'*' if row.edge else ''}{wins}"
+
+
+_VERDICTS = {"supported": "green", "refuted": "red", "inconclusive": "yellow"}
+
+
+def print_claims(claims: Claims, findings: Mapping[str, Finding]) -> None:
+    """Print the verdicts.
+
+    Args:
+        claims: the claims.
+        findings: what was found of some of them.
+    """
+    rows = plain_table("verdict", "claim", "by", "numbers")
+    for name, finding in findings.items():
+        claim = claims.claims[name]
+        cells = map(escape, (claim.text, claim.source, finding.numbers))
+        rows.add_row(f"[{_VERDICTS[finding.verdict]}]{finding.verdict}[/]", *cells)
+    console().print(rows)
 
 
 def print_timings(suite: ThroughputSuite, timings: Sequence[Timing]) -> None:

@@ -44,6 +44,7 @@ class Finding:
     """What came out for one statement.
 
     Attributes:
+        law: name of the statement.
         text: the statement.
         networks: how many networks it was tried on.
         worst: the largest error, or the smallest difference where one is claimed.
@@ -51,6 +52,7 @@ class Finding:
         holds: the verdict.
     """
 
+    law: str
     text: str
     networks: int
     worst: float
@@ -79,9 +81,9 @@ def check(name: str, law: Law) -> Finding:
             errors.append(math.inf if law.at_least is None else 0.0)
     text = str(statement.__doc__).splitlines()[0].removesuffix(".")
     if law.at_least is not None:
-        return Finding(text, law.networks, min(errors), law.at_least, min(errors) >= law.at_least)
+        return Finding(name, text, law.networks, min(errors), law.at_least, min(errors) >= law.at_least)
     bound = law.tolerance or 0.0
-    return Finding(text, law.networks, max(errors), bound, max(errors) <= bound)
+    return Finding(name, text, law.networks, max(errors), bound, max(errors) <= bound)
 
 
 def require_all(verdicts: Iterable[bool]) -> None:

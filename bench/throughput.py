@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Annotated
@@ -58,27 +58,31 @@ class Timing:
         rule: name of the rule.
         space: name of the space.
         samples: sequences per second, from the median time.
-        extra: median over rounds of the ratio to the first space, less 1.
+        ratios: times over those of the first space, round by round.
+        extra: median of these, less 1.
     """
 
     network: str
     rule: str
     space: str
     samples: float
+    ratios: tuple[float, ...]
     extra: float
 
 
-def measure(suite: ThroughputSuite) -> Iterator[list[Timing]]:
+def measure(suite: ThroughputSuite, networks: Iterable[str]) -> Iterator[list[Timing]]:
     """Time training steps, all spaces of a network and a rule in turns.
 
     Args:
         suite: what to time.
+        networks: names of the networks to time.
 
     Yields:
         For each network and rule, the timings of all spaces.
     """
     torch.set_num_threads(suite.threads)
-    for network, size in suite.networks.items():
+    for network in networks:
+        size = suite.networks[network]
         for rule in suite.rules:
             functions = {
                 space: training_step(space, rule, suite.max_norm, size.hidden, size.layers) for space in suite.spaces
@@ -90,6 +94,7 @@ def measure(suite: ThroughputSuite) -> Iterator[list[Timing]]:
                     rule=rule,
                     space=space,
                     samples=BATCH * suite.block / median(seconds[space]),
+                    ratios=tuple(a / b for a, b in zip(seconds[space], seconds[suite.spaces[0]], strict=True)),
                     extra=ratio(seconds, space, over=suite.spaces[0]) - 1,
                 )
                 for space in suite.spaces

@@ -12,12 +12,14 @@ import pytest
 
 from bench import registry
 from bench import suite as suites
+from bench.claims import Below, Better, Equal, Holds
 from bench.entries import Profile, Rule, SpaceEntry, TaskEntry
 from bench.suite import Suite
 from tests.bench.conftest import needs_data
 
 ROOT = Path(__file__).parents[1]
 SUITES = (ROOT / "docs" / "suites.md").read_text(encoding="utf-8")
+REPORTS = (ROOT / "docs" / "reports.md").read_text(encoding="utf-8")
 DEFAULTS = (ROOT / "docs" / "defaults.md").read_text(encoding="utf-8")
 REFERENCE = ROOT / "results" / "reference"
 
@@ -72,7 +74,9 @@ def test_the_figure_is_that_of_its_script(tmp_path: Path, monkeypatch: pytest.Mo
     assert (tmp_path / "again.svg").read_bytes() == (ROOT / "docs" / "reduction_graph.svg").read_bytes()
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/theory.md", "docs/defaults.md", "docs/suites.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/theory.md", "docs/defaults.md", "docs/suites.md", "docs/reports.md"]
+)
 def test_what_a_document_links_to_exists(document: str) -> None:
     path = ROOT / document
     for target in re.findall(r"\]\(([^)#h][^)]*)\)", path.read_text(encoding="utf-8")):
@@ -88,12 +92,12 @@ def test_every_statement_is_derived() -> None:
 
 
 def rows_after(comment: str) -> list[list[str]]:
-    """Rows of the table that follows a comment in docs/suites.md."""
-    ((text,),) = [re.findall(rf"<!-- {comment} -->\n\n((?:\|.*\|\n)+)", SUITES)]
+    """Rows of the table that follows a comment in docs/suites.md or docs/reports.md."""
+    ((text,),) = [re.findall(rf"<!-- {comment} -->\n\n((?:\|.*\|\n)+)", SUITES + REPORTS)]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
 
 
-@pytest.mark.parametrize("schema", [Suite, SpaceEntry, Rule, TaskEntry, Profile])
+@pytest.mark.parametrize("schema", [Suite, SpaceEntry, Rule, TaskEntry, Profile, Holds, Below, Better, Equal])
 def test_every_key_of_a_suite_is_documented(schema: type) -> None:
     documented = [key for first, _ in rows_after(f"keys: {schema.__name__}") for key in re.findall(r"`(\w+)`", first)]
     assert sorted(documented) == sorted(schema.model_fields)
@@ -110,7 +114,7 @@ def test_the_example_of_a_suite_is_one(tmp_path: Path) -> None:
 
 def test_every_suite_is_documented() -> None:
     for path in (ROOT / "suites").glob("*.toml"):
-        assert f"`{path.stem}`" in SUITES or f"`{path.name}`" in SUITES
+        assert f"`{path.stem}`" in SUITES or f"`{path.name}`" in SUITES or f"`suites/{path.name}`" in REPORTS
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,9 @@ def test_run_resume_and_report(bench: Bench, tiny: Path, tmp_path: Path) -> None
     assert "digits_rows" in reported.stdout
     assert str(results / "tiny" / "report.html") in reported.stdout
     files = snapshot(results / "tiny")
-    names = {"index.json", "report.html", "report.md", "figures/final_metric.svg", "figures/learning_curves.svg"}
-    assert names == {name for name in files if not name.startswith("records")}
+    figures = {"final_metric", "learning_curves", "learning_rates", "expected_best"}
+    names = {"index.json", "report.html", "report.md", "figures/performance_profile.svg", "figures/target_profile.svg"}
+    assert names | {f"figures/{name}.svg" for name in figures} == {n for n in files if not n.startswith("records")}
     html = files["report.html"].decode()
     assert len(html) < 3_000_000
     assert not re.search(r'(src|href)="http', html)
@@ -265,3 +266,19 @@ def test_help_teaches_without_importing_torch() -> None:
         "assert 'torch' not in sys.modules and 'pandas' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_timings_are_printed_and_kept(bench: Bench, tmp_path: Path) -> None:
+    suite = tmp_path / "quick.toml"
+    suite.write_text(
+        'title = "quick"\nrounds = 3\nblock = 1\nthreads = 1\nspaces = ["weight", "path"]\nrules = ["SGD"]\n'
+        "[networks]\nsmall = { hidden = 4 }\nlarge = { hidden = 8 }\n"
+    )
+    refused(bench("throughput", suite, "--network", "huge"), "unknown network 'huge'; the suite has small, large")
+    result = bench("throughput", suite, "--network", "small", "--results", tmp_path)
+    assert result.returncode == 0, result.stderr
+    timings = pd.read_parquet(tmp_path / "throughput" / "timings.parquet")
+    assert list(timings["space"]) == ["weight", "path"]
+    assert set(timings["network"]) == {"small"}
+    assert list(timings["ratios"].iloc[0]) == [1.0, 1.0, 1.0]
+    assert timings["extra"].iloc[1] == pd.Series(timings["ratios"].iloc[1]).median() - 1

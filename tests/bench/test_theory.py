@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 
 from bench import suite as suites
 from bench.cli import main
+from bench.store import FINDINGS, read_findings
 from bench.theorems import STATEMENTS
 from bench.theory import TheorySuite
 from pathrnn import basis, gauge, optim
@@ -33,7 +34,7 @@ def few_networks(folder: Path) -> Path:
 
 
 def theory(path: Path) -> Result:
-    return CliRunner().invoke(main, ["theory", str(path)])
+    return CliRunner().invoke(main, ["theory", str(path), "--results", str(path.parent)])
 
 
 def test_every_statement_is_in_the_suite() -> None:
@@ -46,6 +47,10 @@ def test_the_statements_hold(tmp_path: Path) -> None:
     assert result.stdout.count("holds") == len(STATEMENTS)
     for statement in STATEMENTS.values():
         assert str(statement.__doc__).splitlines()[0].removesuffix(".") in result.stdout
+    findings = read_findings(tmp_path / FINDINGS, "")
+    assert list(findings["law"]) == list(suites.read(SHIPPED, TheorySuite).laws)
+    assert findings["holds"].all()
+    assert '"torch"' in findings["environment"].iloc[0]
 
 
 def all_free(original: Callable[..., basis.Skeleton]) -> Callable[..., basis.Skeleton]:
