@@ -227,8 +227,8 @@ def compare(a: Path, b: Path, profile: str | None, fail_on_regression: bool, mar
     """Compare the results in folder B with those in folder A, of the same suite: of two commits, or two machines.
 
     Arms are compared seed by seed. On another machine most results change by chance, so an arm counts as worse only
-    where chance would explain that in less than 5 % of whole comparisons: with five seeds, a drop by about four times
-    the spread of its seeds is found. Runs that are bit for bit the same are said to be.
+    where chance would say so in less than 5 % of whole comparisons: of five seeds, a drop by four times their spread is
+    found in two of three cases. Runs that are bit for bit the same are said to be.
 
     Example: python -m bench compare results/reference/accuracy results/local/accuracy --fail-on-regression
     """

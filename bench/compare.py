@@ -23,9 +23,9 @@ from bench.store import Store
 from bench.summary import at_best_rate, of_profile, rank
 
 ALPHA = 1 - stats.LEVEL
-"""What the p-value of an arm must be below."""
+"""What the p-value of an arm must be below, once corrected."""
 DIVERGING = ALPHA / 2
-"""What the p-value of divergence must be below."""
+"""What the p-value of divergence must be below: it adds to the false alarms of the arms, which are 3 % at most."""
 WORSE = "worse (regression)"
 _MACHINE = ("cpu", "device", "threads", "torch", "python")
 """What must be alike where times are compared."""
@@ -153,7 +153,7 @@ def _matched(a: Mapping[Place, pd.DataFrame], b: Mapping[Place, pd.DataFrame]) -
                 pairs[place] = a[place].loc[seeds], b[place].loc[seeds]
             for side, arms in (("A", a), ("B", b)):
                 if len(more := arms[place].index.difference(seeds)):
-                    apart[f"seeds {', '.join(map(str, more))} only in {side}"].append(place)
+                    apart[f"seed{'s' * (len(more) > 1)} {', '.join(map(str, more))} only in {side}"].append(place)
     return pairs, [f"{reason}: {_listed(each, places)}" for reason, each in apart.items()]
 
 
@@ -182,7 +182,8 @@ def _row(place: Place, a: pd.DataFrame, b: pd.DataFrame, *, timed: bool) -> Row:
         stats.interval(each["score"], np.random.default_rng(seeded), stats.interquartile_mean).scaled(sign)
         for each in (a, b)
     ]
-    gain = stats.interval(stats.differences(b["score"], a["score"]), np.random.default_rng(seeded))
+    mean = stats.interval(stats.differences(b["score"], a["score"]), np.random.default_rng(seeded))
+    gain = Interval(*(round(each, 12) for each in mean))  # metrics are shares that floats round: differences cancel
     before, after = a["score"].to_numpy(float), b["score"].to_numpy(float)
     same = bool((before == after).all())
     rates = float(a["lr"].iloc[0]), float(b["lr"].iloc[0])

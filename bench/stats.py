@@ -1,7 +1,8 @@
 """Statistics over seeds and tasks. The seed is the unit of replication; a run that diverged ranks below every other.
 
-Scores are oriented: greater is better, ``-inf`` is a run that diverged, NaN one that is not there. Whatever is drawn at
-random is drawn from the generator that is given.
+Scores are oriented: greater is better, ``-inf`` is a run that diverged, NaN one that is not there. :func:`scores` and
+:func:`differences` leave those out; what takes a sample refuses NaN. Whatever is drawn at random is drawn from the
+generator that is given.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from scipy import special
 from scipy import stats as scipy_stats
 
 from bench.errors import InputError
@@ -63,13 +63,12 @@ def scores(test: pd.DataFrame, values: pd.Series | None = None) -> pd.DataFrame:
     """
     if values is None:
         values = test["test"].where(test["higher_is_better"], -test["test"])
-    frame = test[["index", "name", "rule_name", "space"]].assign(score=values)
-    frame.loc[test["status"] != "finished", "score"] = -math.inf
     names = ["index", "name", "rule_name", "space"]
+    frame = test[names].assign(score=values.astype(float).where(test["status"] == "finished", -math.inf))
     if (again := frame.duplicated(names)).any():
         seed, task, rule, space = frame.loc[again, names].iloc[0]
         raise InputError(f"seed {seed} of {rule} in {space} space on {task} has two records; delete one of them")
-    return frame.pivot_table(index="index", columns=["name", "rule_name", "space"], values="score", aggfunc="first")
+    return frame.pivot(index="index", columns=names[1:], values="score")  # noqa: PD010, keeps arms without a score
 
 
 def differences(a: pd.Series, b: pd.Series) -> Floats:
@@ -80,28 +79,44 @@ def differences(a: pd.Series, b: pd.Series) -> Floats:
         b: scores by seed.
 
     Returns:
-        A difference per seed: infinite where one of the two diverged, zero where both did.
+        A difference per seed, in the order of seeds: infinite where one of the two diverged, zero where both did.
+
+    Raises:
+        InputError: a seed stands there twice.
 
     Example:
         >>> differences(pd.Series({0: 3.0, 1: 5.0}), pd.Series({1: 4.0, 2: 9.0}))
         array([1.])
     """
-    both = pd.concat([a, b], axis=1, keys=["a", "b"]).dropna().to_numpy(float)
+    for each in (a, b):
+        if each.index.has_duplicates:
+            raise InputError(f"seed {each.index[each.index.duplicated()][0]} has two scores; a pair takes one")
+    both = pd.concat([a, b], axis=1, join="inner", keys=["a", "b"]).dropna().sort_index().to_numpy(float)
     equal = both[:, 0] == both[:, 1]
     return np.where(equal, 0.0, np.subtract(both[:, 0], both[:, 1], where=~equal, out=np.zeros(len(both))))
 
 
 def interquartile_mean(values: ArrayLike, axis: int = -1) -> Floats:
     """Average what is left without the lowest and the highest quarter, rounded down to whole values."""
-    return np.asarray(scipy_stats.trim_mean(values, 0.25, axis=axis))
+    with np.errstate(invalid="ignore"):  # both infinities are left: NaN
+        return np.asarray(scipy_stats.trim_mean(_known(values, "values of a mean"), 0.25, axis=axis))
+
+
+def _known(values: ArrayLike, what: str) -> Floats:
+    array = np.asarray(values, dtype=float)
+    if missing := int(np.isnan(array).sum()):
+        raise InputError(f"{what} must not be NaN, got {missing} of {array.size}")
+    return array
 
 
 def interval(values: ArrayLike, generator: np.random.Generator, statistic: Callable[..., Floats] = np.mean) -> Interval:
     """Estimate a statistic of a sample with its bootstrap interval: BCa, its levels expanded for small samples.
 
-    The plain interval of five values is too narrow by a quarter and covers 84 % in place of 95. Here the levels are
+    The plain BCa interval of five values is too narrow by a third: PLAIN. Here the levels are
     those at which the interval of a mean agrees with Student's (Hesterberg, The American Statistician 69, 2015). Where
     BCa is not defined, that is, with infinite values or next to no spread, quantiles of the resamples take its place.
+
+    COVERAGE
 
     Args:
         values: the sample; infinite values are kept.
@@ -109,36 +124,35 @@ def interval(values: ArrayLike, generator: np.random.Generator, statistic: Calla
         statistic: of the sample along ``axis``.
 
     Returns:
-        The estimate and its interval.
+        The estimate and its interval, which is the whole line where both infinities are in the sample.
     """
-    sample = np.asarray(values, dtype=float)
+    sample = _known(values, "values of an interval")
     if len(sample) < 2:
         return Interval(float(sample[0]) if len(sample) else math.nan, math.nan, math.nan)
-    if {-math.inf, math.inf} <= set(sample):
-        return Interval(math.nan, -math.inf, math.inf)
-    estimate = float(statistic(sample, axis=-1))
-    if (sample == sample[0]).all():
-        return Interval(estimate, estimate, estimate)
-    tail, whole = _expanded_tail(len(sample)), np.isfinite(sample).all()
-    with warnings.catch_warnings(), np.errstate(invalid="ignore"):
-        warnings.simplefilter("ignore", scipy_stats.DegenerateDataWarning)
+    with np.errstate(invalid="ignore", over="ignore"):
+        estimate = float(statistic(sample, axis=-1))
+        if {-math.inf, math.inf} <= set(sample):
+            return Interval(estimate, -math.inf, math.inf)
+        if (sample == sample[0]).all():
+            return Interval(estimate, estimate, estimate)
+        return Interval(estimate, *_bootstrap(sample, generator, statistic))
+
+
+def _bootstrap(sample: Floats, generator: np.random.Generator, statistic: Callable[..., Floats]) -> tuple[float, float]:
+    tail, method = _expanded_tail(len(sample)), "BCa" if np.isfinite(sample).all() else "percentile"
+    with warnings.catch_warnings(action="ignore", category=scipy_stats.DegenerateDataWarning):
         result = scipy_stats.bootstrap(
-            (sample,),
-            statistic,
-            n_resamples=RESAMPLES,
-            confidence_level=1 - 2 * tail,
-            method="BCa" if whole else "percentile",
-            rng=generator,
+            (sample,), statistic, n_resamples=RESAMPLES, confidence_level=1 - 2 * tail, method=method, rng=generator
         )
     low, high = result.confidence_interval
     if not (np.isfinite(low) and np.isfinite(high)):
         low, high = np.quantile(result.bootstrap_distribution, [tail, 1 - tail], method="inverted_cdf")
-    return Interval(estimate, float(low), float(high))
+    return float(low), float(high)
 
 
-def _expanded_tail(size: int) -> float:
-    quantile = scipy_stats.t.ppf((1 + LEVEL) / 2, size - 1) * math.sqrt(size / (size - 1))
-    return float(scipy_stats.norm.sf(quantile))
+def _expanded_tail(size: int, samples: int = 1) -> float:
+    freedom = samples * (size - 1)
+    return float(scipy_stats.norm.sf(scipy_stats.t.ppf((1 + LEVEL) / 2, freedom) * math.sqrt(size / (size - 1))))
 
 
 def probability_better(wins: ArrayLike) -> Interval:
@@ -151,12 +165,17 @@ def probability_better(wins: ArrayLike) -> Interval:
         The mean and its interval. Values between 0 and 1 vary less than wins and losses do, so that with ties, or
         means, it is on the safe side.
 
+    Raises:
+        InputError: a value is not between 0 and 1.
+
     Example:
         >>> [round(each, 3) for each in probability_better([1, 1, 1, 1, 1])]
         [1.0, 0.566, 1.0]
     """
-    share = np.asarray(wins, dtype=float)
+    share = _known(wins, "wins")
     size = len(share)
+    if ((share < 0) | (share > 1)).any():
+        raise InputError(f"wins must be between 0 and 1, got {share.min():g} to {share.max():g}")
     if not size:
         return Interval(math.nan, math.nan, math.nan)
     z, mean = float(scipy_stats.norm.ppf((1 + LEVEL) / 2)), float(share.mean())
@@ -167,7 +186,7 @@ def probability_better(wins: ArrayLike) -> Interval:
 
 def wins(difference: ArrayLike) -> Floats:
     """Turn differences into 1 for a win, 1/2 for a tie, 0 for a loss."""
-    return np.asarray((1 + np.sign(np.asarray(difference, dtype=float))) / 2)
+    return np.asarray((1 + np.sign(_known(difference, "differences"))) / 2)
 
 
 def sign_flip(difference: ArrayLike, generator: np.random.Generator) -> float:
@@ -184,25 +203,24 @@ def sign_flip(difference: ArrayLike, generator: np.random.Generator) -> float:
         >>> sign_flip([1, 2, 3, 4, 5], np.random.default_rng(0)) == 2 / 2**5
         True
     """
-    sample = np.asarray(difference, dtype=float)
-    if len(sample) == 0:
+    sample = _known(difference, "differences")
+    if not len(sample):
         return math.nan
-    if len(sample) == 1 or not sample.any():
-        return 1.0
     finite = np.where(np.isfinite(sample), sample, 0.0)
-    outweighing = 2 * np.abs(finite).sum() + 1
-    sample = np.where(np.isfinite(sample), sample, np.sign(sample) * outweighing)
+    finite /= np.abs(finite).max() or 1.0
+    weighed = np.where(np.isfinite(sample), finite, np.sign(sample) * 3 * len(sample))  # more than the others twice
     if enumerated := len(sample) <= MOST_FLIPPED:
         flipped = np.arange(2 ** len(sample))[:, None] >> np.arange(len(sample)) & 1
     else:
         flipped = generator.integers(2, size=(RESAMPLES, len(sample)))
-    extreme = np.abs((1 - 2 * flipped) @ sample) >= abs(sample.sum()) * (1 - 1e-12)  # as large, but for rounding
+    rounding = 1e-12 * np.abs(weighed).sum()
+    extreme = np.abs((1 - 2 * flipped) @ weighed) >= abs(weighed.sum()) - rounding
     return float(extreme.mean() if enumerated else (extreme.sum() + 1) / (RESAMPLES + 1))
 
 
 def least_p(size: int) -> float:
     """Return the least p-value that :func:`sign_flip` can have with so many differences."""
-    return min(1.0, 2.0 ** (1 - size))
+    return min(1.0, 2.0 ** (1 - size)) if size <= MOST_FLIPPED else 1 / (RESAMPLES + 1)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -234,15 +252,31 @@ def share_within(values: Iterable[ArrayLike], bounds: ArrayLike, generator: np.r
         generator: draws resamples of the runs of each task, for a pointwise interval.
 
     Returns:
-        Columns ``bound``, ``share``, ``low`` and ``high``.
+        Columns ``bound``, ``share``, ``low`` and ``high``; the ends are NaN where a task has a single run. The levels
+        are expanded as those of :func:`interval` are, by the fewest runs of a task. SHARECOVER
+
+    Raises:
+        InputError: there is no task, or one without runs.
     """
-    at = np.asarray(bounds, dtype=float)
-    costs = [np.sort(np.asarray(each, dtype=float)) for each in values]
-    shares = np.array([np.searchsorted(each, at, side="right") / len(each) for each in costs])
-    counts = np.array([[len(each)] for each in costs])
-    drawn = generator.binomial(counts, shares, size=(999, *shares.shape)) / counts  # resampling runs does just this
-    low, high = np.quantile(drawn.mean(axis=1), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    return pd.DataFrame({"bound": at, "share": shares.mean(axis=0), "low": low, "high": high})
+    at = _known(bounds, "bounds of a profile")
+    costs = [np.sort(_known(each, "costs")) for each in values]
+    sizes = [len(each) for each in costs]
+    if not (fewest := min(sizes, default=0)):
+        raise InputError(f"a profile needs runs of every task, got {sizes}")
+    within = [np.searchsorted(each, at, side="right") for each in costs]
+    share = np.mean([place / size for place, size in zip(within, sizes, strict=True)], axis=0)
+    low = high = np.full(len(at), math.nan)
+    if fewest > 1:
+        tail = _expanded_tail(fewest, len(sizes))
+        drawn = np.mean([_resampled(*each, generator) for each in zip(within, sizes, strict=True)], axis=0)
+        low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)
+    return pd.DataFrame({"bound": at, "share": share, "low": low, "high": high})
+
+
+def _resampled(within: NDArray[np.intp], size: int, generator: np.random.Generator) -> Floats:
+    """Draw runs again and again, and take the share of those that are among the best so many."""
+    times = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    return np.asarray(np.pad(times, ((0, 0), (1, 0))).cumsum(axis=1)[:, within] / size)
 
 
 def expected_best(trials: ArrayLike) -> Floats:
@@ -258,9 +292,12 @@ def expected_best(trials: ArrayLike) -> Floats:
         >>> expected_best([1, 2, 6])
         array([3.        , 4.66666667, 6.        ])
     """
-    ordered = np.sort(np.asarray(trials, dtype=float))
+    ordered = np.sort(_known(trials, "trials"))
     size = len(ordered)
-    ranks, count = np.arange(size), np.arange(1, size + 1)[:, None]
-    weights = special.comb(ranks, count - 1) / special.comb(size, count)  # that the best has this rank
-    products = np.multiply(weights, ordered, where=weights > 0, out=np.zeros_like(weights))
-    return np.asarray(products.sum(axis=1))
+    if not size:
+        return ordered
+    ranks, others = np.arange(size), np.arange(size - 1)[:, None]
+    below = np.maximum(ranks - others, 0) / (size - 1 - others)  # that one more trial is below this rank, too
+    weights = np.cumprod(np.vstack([np.full(size, 1 / size), below]), axis=0) * np.arange(1, size + 1)[:, None]
+    with np.errstate(invalid="ignore"):  # of both infinities: NaN
+        return np.asarray(np.multiply(weights, ordered, where=weights > 0, out=np.zeros_like(weights)).sum(axis=1))

@@ -92,6 +92,14 @@ def test_equal_seeds_have_no_p_value_below_one() -> None:
     assert fell(np.ones(5), np.ones(5)) == fell(np.zeros(5), np.zeros(5)) == 1
 
 
+def test_another_rate_may_cost_the_spread_of_a_seed() -> None:
+    generator = np.random.default_rng(2)
+    a, b = pairs_of(generator, 0.5)
+    spread = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 2)
+    assert fell(a + 100, b + 95, retuned=True) == pytest.approx(fell(a + 100, b + 95 + spread), rel=0.01)
+    assert fell(a + 95, b + 100, retuned=True) == 1
+
+
 def test_one_seed_is_not_tested() -> None:
     assert math.isnan(fell(np.ones(1), np.zeros(1)))
 
@@ -184,12 +192,22 @@ def test_a_row_has_means_difference_and_sign(tmp_path: Path) -> None:
     assert (row.verdict, row.seeds, row.diverged, row.metric) == (WORSE, 5, (0, 0), "accuracy [%]")
 
 
+def test_differences_that_cancel_have_no_sign(tmp_path: Path) -> None:
+    a = planted(seeds=3)
+    b = a.assign(test=a["test"] + a["index"].map({0: -1 / 3, 1: -1 / 3, 2: 2 / 3}).where(arm(a), 0))
+    row = rows(against(tmp_path, a, b))["digits", "path"]
+    assert (row.verdict, row.gain) == ("no difference shown", 0)
+    assert "+0 [-0.33, 0.67]" in side_by_side._cells(row, [row])
+
+
 def test_where_lower_is_better_a_rise_is_worse(tmp_path: Path) -> None:
     a = planted(higher_is_better=False)
     b = shifted(shifted(a, 6.0, arm(a)), -6.0, arm(a, "reber"))
     found = rows(against(tmp_path, a, b))
     worse, better = found["digits", "path"], found["reber", "path"]
     assert (worse.verdict, better.verdict) == (WORSE, "better")
+    lowest = a.loc[arm(a), "test"]
+    assert lowest.min() <= worse.scores[0].low <= worse.scores[0].estimate <= lowest.max() < worse.scores[1].low
     assert (worse.difference.estimate, better.difference.estimate) == (pytest.approx(6), pytest.approx(-6))
     assert "+6 [6, 6] worse" in side_by_side._cells(worse, [worse])
     assert "-6 [-6, -6] better" in side_by_side._cells(better, [better])
@@ -228,6 +246,9 @@ def test_what_only_one_has_is_listed(tmp_path: Path) -> None:
         ("digits", "path"): 3,
     }
     assert set(verdicts(comparison).values()) == {"same"}
+    columns, tables = side_by_side._tables(comparison.rows)
+    at = columns.index("diverged")
+    assert [cells[at] for cells in tables["digits: accuracy [%], 5 seeds"]] == ["", "0 of 3"]
 
 
 def test_only_seeds_in_both_count(tmp_path: Path) -> None:
@@ -288,6 +309,16 @@ def test_best_rates_that_differ_are_marked(tmp_path: Path) -> None:
     assert {row.rates for row in comparison.rows} == {(0.1, 0.1), (0.1, 0.2)}
     _, tables = side_by_side._tables(comparison.rows)
     assert [cells[2] for cells in tables["digits: accuracy [%], 5 seeds"]] == ["0.1", "0.1\N{RIGHTWARDS ARROW}0.2"]
+
+
+def test_best_rates_that_differ_need_a_larger_drop(tmp_path: Path) -> None:
+    a = planted()
+    b = shifted(a, -2.0, arm(a)).assign(test=lambda frame: frame["test"].mask(arm(a, "digits", "path", 0), 77.9))
+    other = b.assign(lr=b["lr"].mask(b["space"] == "path", b["lr"].map({0.1: 0.2, 0.2: 0.1})))
+    p = [rows(against(tmp_path / name, a, each))["digits", "path"].worse for name, each in (("1", b), ("2", other))]
+    scores = [frame.loc[arm(a), "test"].to_numpy() for frame in (a, b)]
+    assert p == [pytest.approx(fell(*scores)), pytest.approx(fell(*scores, retuned=True))]
+    assert p[0] < p[1]
 
 
 # Divergence
@@ -396,19 +427,20 @@ def test_markdown_shows_names_as_text_and_the_same_bytes(tmp_path: Path) -> None
 
 
 def test_the_terminal_shows_names_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    a = planted(tasks=[EVIL, "digits"], spaces=["weight", "[bold]path"])
+    a = planted(tasks=[EVIL, "digits"], rules=["[i]sgd"], spaces=["weight", "[bold]path"])
     missing = a[~((a["name"] == "digits") & (a["space"] == "weight"))]
     side_by_side.show(against(tmp_path, a, shifted(missing, -6.0, arm(missing, EVIL, "[bold]path"))))
     out = capsys.readouterr().out
     assert f"{EVIL}: accuracy [%], 5 seeds" in out
     assert "-6 [-6, -6] worse" in out
-    assert "Left out: only in A: digits (momentum in weight space)" in out
-    assert f"Regression: {EVIL}, momentum in [bold]path space by -6" in out
+    assert "Left out: only in A: digits ([i]sgd in weight space)" in out
+    assert f"Regression: {EVIL}, [i]sgd in [bold]path space by -6" in out
+    assert out.count("[i]sgd  [bold]path") == 2
     assert out.splitlines()[-1] == "3 arms: 1 worse (regression), 2 same"
 
 
 def test_equal_arms_have_equal_intervals(tmp_path: Path) -> None:
-    a = planted()
+    a = planted(seeds=13)
     assert all(row.scores[0] == row.scores[1] for row in against(tmp_path, a, a).rows)
 
 
