@@ -198,6 +198,10 @@ def test_differences_that_cancel_have_no_sign(tmp_path: Path) -> None:
     row = rows(against(tmp_path, a, b))["digits", "path"]
     assert (row.verdict, row.gain) == ("no difference shown", 0)
     assert "+0 [-0.33, 0.67]" in side_by_side._cells(row, [row])
+    lower = row._replace(difference=row.difference.scaled(-1))
+    assert "+0 [-0.67, 0.33]" in side_by_side._cells(lower, [lower])
+    same = row._replace(same=True)
+    assert "0" in side_by_side._cells(same, [same])
 
 
 def test_where_lower_is_better_a_rise_is_worse(tmp_path: Path) -> None:
@@ -319,6 +323,7 @@ def test_best_rates_that_differ_need_a_larger_drop(tmp_path: Path) -> None:
     scores = [frame.loc[arm(a), "test"].to_numpy() for frame in (a, b)]
     assert p == [pytest.approx(fell(*scores)), pytest.approx(fell(*scores, retuned=True))]
     assert p[0] < p[1]
+    assert rows(against(tmp_path / "back", other, a))["digits", "path"].better == p[1]
 
 
 # Divergence
