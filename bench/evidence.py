@@ -98,7 +98,8 @@ def pooled(values: Mapping[str, pd.Series[float]], test: pd.DataFrame) -> Floats
     kinds: dict[str, list[pd.Series[float]]] = {}
     for task, own in values.items():
         kinds.setdefault(json.loads(texts[task])["task"]["task"], []).append(own)
-    return np.concatenate([pd.concat(each, axis=1).mean(axis=1).to_numpy(float) for each in kinds.values()])
+    with np.errstate(invalid="ignore"):  # of infinities of either sign: NaN, which the caller refuses
+        return np.concatenate([pd.concat(each, axis=1).mean(axis=1).to_numpy(float) for each in kinds.values()])
 
 
 def lacking(units: dict[str, pd.Series], seeds: int) -> str:
