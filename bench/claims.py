@@ -18,8 +18,6 @@ from bench.seeds import seed
 from bench.stats import Floats, Interval
 from bench.store import FINDINGS, TIMINGS, read_findings
 
-_ALPHA = 1 - stats.LEVEL
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -130,7 +128,7 @@ class Better(Strict):
         least = f"{100 * self.least:g} %"
         return (
             f"supported if {self.space} wins at least {least} of the pairs, the interval lies above 50 % and p < "
-            f"{_ALPHA:.2f}; refuted if the interval lies below {least}"
+            f"{stats.ALPHA:.2f}; refuted if the interval lies below {least}"
         )
 
     def judge(self, name: str, evidence: Evidence) -> Finding:
@@ -140,7 +138,7 @@ class Better(Strict):
         scores = stats.scores(test, values)
         a, b = self.space, self.over
         units = units_of(scores, self.tasks, self.rules, lambda task, rule: ((task, rule, a), (task, rule, b)))
-        wins = {task: (1 + pairs.map(np.sign)).mean(axis=1) / 2 for task, pairs in units.items()}
+        wins = {task: pairs.transform(stats.wins).mean(axis=1) for task, pairs in units.items()}
         if lack := lacking(wins, self.seeds):
             return Finding("inconclusive", lack)
         every = pooled(wins, test)
@@ -151,7 +149,7 @@ class Better(Strict):
             for (task, each), p in zip(wins.items(), stats.holm(tasks), strict=True)
         )
         numbers = f"wins {_percent(better)} of {len(every)} pairs, p = {p:.2g}; {shape(units)}"
-        if better.estimate >= self.least and better.low > 0.5 and p < _ALPHA:
+        if better.estimate >= self.least and better.low > 0.5 and p < stats.ALPHA:
             return Finding("supported", numbers, by)
         return Finding("refuted" if better.high < self.least else "inconclusive", numbers, by)
 

@@ -20,11 +20,9 @@ from bench.runs import outcome
 from bench.seeds import seed
 from bench.stats import Interval
 from bench.store import Store
-from bench.summary import at_best_rate, of_profile, rank
+from bench.summary import at_best_rate, of_profile, order
 
-ALPHA = 1 - stats.LEVEL
-"""What the p-value of an arm must be below, once corrected."""
-DIVERGING = ALPHA / 2
+DIVERGING = stats.ALPHA / 2
 """What the p-value of divergence must be below: it adds to the false alarms of the arms, which are 3 % at most."""
 WORSE = "worse (regression)"
 _MACHINE = ("cpu", "device", "threads", "torch", "python")
@@ -72,7 +70,7 @@ class Row(NamedTuple):
         """What the comparison says of the arm."""
         if self.same or math.isnan(self.worse):
             return "same" if self.same else "not tested"
-        if min(self.worse, self.better) >= ALPHA:
+        if min(self.worse, self.better) >= stats.ALPHA:
             return "no difference shown"
         return WORSE if self.worse < self.better else "better"
 
@@ -141,7 +139,7 @@ def _matched(a: Mapping[Place, pd.DataFrame], b: Mapping[Place, pd.DataFrame]) -
     """Find the arms that both have, over the seeds that both have, and tell what is left out, and why."""
     pairs: dict[Place, Pair] = {}
     apart: dict[str, list[Place]] = defaultdict(list)
-    places = sorted({**a, **b}, key=lambda place: (place[0], rank("rule", place[1]), rank("space", place[2])))
+    places = sorted({**a, **b}, key=lambda place: order(*place))
     for place in places:
         if place not in a or place not in b:
             apart[f"only in {'A' if place in a else 'B'}"].append(place)

@@ -11,7 +11,7 @@ import pandas as pd
 import seaborn as sns
 
 from bench.seeds import seed
-from bench.summary import rank
+from bench.summary import order, rank
 from bench.svg import Canvas, Panel
 
 SPACE_COLORS = {"weight": "#868b94", "path": "#d55e00", "gauge": "#0072b2", "path_sgd": "#a104f4", "tanh": "#2cb8e0"}
@@ -19,9 +19,15 @@ SPACE_COLORS |= {"gru": "#8c603a", "lstm": "#c8a381", "weight_unclipped": "#00c1
 SPACE_COLORS |= {"gauge_unclipped": "#b6aa60", "path_index": "#b57aff", "path_normalised": "#7d1fd0"}
 SPACE_COLORS |= {"path_frozen": "#e20858", "path_raw": "#f79000", "path_unguarded": "#1c7d54"}
 """One colour per space everywhere, told apart by colour-blind readers, on white and on black."""
+_OTHERS = sns.husl_palette(12, s=0.6).as_hex()
 _MARKERS = "os^DvPXphd*<>"
 MOST_LINES = 120
 """So many lines a figure has at most, so that a page stays small; how many panels are left out is said."""
+
+ARM = ["name", "rule_name", "space"]
+"""Columns that name an arm on a task."""
+POINT = [*ARM, "x", "y", "low", "high"]
+"""Columns of what :func:`lines` draws."""
 
 Place = tuple[str, str]
 """Names of task and rule: a panel."""
@@ -58,6 +64,11 @@ class Metric:
     sign: int
     log: bool
 
+    @property
+    def scale(self) -> str:
+        """Scale of its axis."""
+        return "log" if self.log else "linear"
+
 
 def metrics(records: pd.DataFrame) -> dict[str, Metric]:
     """Describe the metric of each task; a loss stands on a log scale, if it is positive everywhere."""
@@ -68,11 +79,14 @@ def metrics(records: pd.DataFrame) -> dict[str, Metric]:
     return result
 
 
+def color_of(space: str) -> str:
+    """Give a space its colour; a name that is not ours has one that its letters decide."""
+    return SPACE_COLORS.get(space) or str(_OTHERS[seed(space) % len(_OTHERS)])
+
+
 def space_colors(spaces: Iterable[str]) -> dict[str, str]:
-    """Give each space its colour, in the order of tables; a name that is not ours has one that its letters decide."""
-    others = sns.husl_palette(12, s=0.6).as_hex()
-    ordered = sorted(set(spaces), key=lambda space: rank("space", space))
-    return {space: SPACE_COLORS.get(space, others[seed(space) % len(others)]) for space in ordered}
+    """Give each space its colour, in the order of tables."""
+    return {space: color_of(space) for space in sorted(set(spaces), key=lambda space: rank("space", space))}
 
 
 def marker(space: str) -> str:
@@ -91,7 +105,7 @@ def places_of(frame: pd.DataFrame) -> tuple[list[Place], int]:
         Their names in the order of tables, and how many are left out.
     """
     found = set(zip(frame["name"], frame["rule_name"], strict=True))
-    places = sorted(found, key=lambda place: (place[0], rank("rule", place[1])))
+    places = sorted(found, key=lambda place: order(*place))
     most = max(1, MOST_LINES // max(1, frame["space"].nunique()))
     return places[:most], max(0, len(places) - most)
 
@@ -114,8 +128,7 @@ def lines(
 
     Args:
         heading: name, title and note of the figure.
-        frame: columns ``name``, ``rule_name``, ``space``, ``x``, ``y``, ``low`` and ``high``; what is infinite is left
-            out.
+        frame: columns :data:`POINT`; what is infinite is left out.
         labels: labels of the two axes, by the name of the task.
         scale: settings of the axes, by the name of the task.
         extra: adds to each arm.
@@ -159,7 +172,7 @@ def _line(canvas: Canvas, arm: pd.DataFrame, space: str, rule: str, color: str, 
 
 def cross(canvas: Canvas, x: Iterable[float], space: str, rule: str) -> None:
     """Mark at the foot of a panel what diverged."""
-    at, color = list(x), space_colors([space])[space]
+    at, color = list(x), color_of(space)
     if at:
         foot = canvas.axis.get_xaxis_transform()
         marks = canvas.axis.scatter(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class Evidence:
 
     root: Path
     profile: str | None
+    _tests: dict[str, pd.DataFrame] = field(default_factory=dict, init=False)
 
     def test(self, suites: Iterable[str]) -> pd.DataFrame:
         """Read the test records, at the best rates, of the first of some suites that has any.
@@ -49,7 +50,9 @@ class Evidence:
         """
         for suite in suites:
             if (self.root / suite / "records").exists():
-                return at_best_rate(of_profile(Store(self.root / suite), self.profile))
+                if suite not in self._tests:  # which many claims are about
+                    self._tests[suite] = at_best_rate(of_profile(Store(self.root / suite), self.profile))
+                return self._tests[suite]
         raise InputError(f"not measured: no records of the suite {' or '.join(suites)}")
 
 

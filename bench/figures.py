@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -13,16 +13,26 @@ import pandas as pd
 from matplotlib.collections import LineCollection
 
 from bench import stats
-from bench.convergence import reach
-from bench.drawing import MOST_LINES, Figure, Metric, Place, cross, lines, marker, places_of, space_colors, within
-from bench.seeds import seed
+from bench.drawing import (
+    ARM,
+    MOST_LINES,
+    POINT,
+    Figure,
+    Metric,
+    Place,
+    color_of,
+    cross,
+    lines,
+    marker,
+    places_of,
+    space_colors,
+    within,
+)
 from bench.summary import Row, names
 from bench.svg import Canvas, Panel
 
 _MOST_DOTS = 40
 _PAIR = "#9ca3af"
-_ARM = ["name", "rule_name", "space"]
-_POINT = [*_ARM, "x", "y", "low", "high"]
 
 Metrics = dict[str, Metric]
 
@@ -42,7 +52,7 @@ def final_metric(test: pd.DataFrame, rows: Sequence[Row], metrics: Metrics) -> F
     def draw(task: str) -> Panel:
         canvas, own = Canvas(task), [row for row in rows if row.task == task]
         finite = test.loc[test["name"] == task, "test"].notna().any()
-        canvas.axis.set_yscale("log" if metrics[task].log and finite else "linear")
+        canvas.axis.set_yscale(metrics[task].scale if finite else "linear")
         rules = names(own, "rule")
         for group, rule in enumerate(rules):
             panel = test[(test["name"] == task) & (test["rule_name"] == rule)]
@@ -90,7 +100,7 @@ def _draw_seeds(canvas: Canvas, wide: pd.DataFrame, places: dict[str, float], ru
         collection = LineCollection(segments, colors=_PAIR, linewidths=0.6, alpha=0.6, zorder=1)
         canvas.tag(canvas.axis.add_collection(collection), [left, right], rule)
     for space in spaces:
-        style: dict[str, Any] = {"color": space_colors([space])[space], "marker": marker(space), "s": 14, "zorder": 3}
+        style: dict[str, Any] = {"color": color_of(space), "marker": marker(space), "s": 14, "zorder": 3}
         canvas.tag(canvas.axis.scatter([places[space]] * len(wide), wide[space], **style), [space], rule)
 
 
@@ -111,13 +121,13 @@ def learning_curves(test: pd.DataFrame, metrics: Metrics) -> Figure:
         "smallest to largest.",
     }
     places, left_out = places_of(test)
-    arms = within(test, places).groupby(_ARM)
+    arms = within(test, places).groupby(ARM)
     curves = [_named(_curve(arm, metrics[str(place[0])].sign), place) for place, arm in arms]
     return lines(
         heading,
         pd.concat(curves, ignore_index=True),
         lambda task: ("update", f"validation {metrics[task].name}"),
-        lambda task: {"yscale": "log" if metrics[task].log else "linear"},
+        lambda task: {"yscale": metrics[task].scale},
         left_out=left_out,
     )
 
@@ -151,7 +161,7 @@ def learning_rates(sweep: pd.DataFrame, metrics: Metrics) -> Figure:
 
     def mark(canvas: Canvas, place: Place, space: str, arm: pd.DataFrame) -> None:
         best = arm[arm["best"]]
-        style: dict[str, Any] = {"facecolors": "none", "edgecolors": space_colors([space])[space], "s": 60}
+        style: dict[str, Any] = {"facecolors": "none", "edgecolors": color_of(space), "s": 60}
         canvas.tag(canvas.axis.scatter(best["x"], best["y"], **style), [space], place[1])
         cross(canvas, arm.loc[arm["diverged"] > 0, "x"], space, place[1])
 
@@ -166,7 +176,7 @@ def learning_rates(sweep: pd.DataFrame, metrics: Metrics) -> Figure:
         heading,
         sweep.assign(x=sweep["lr"], y=whole),
         lambda task: ("learning rate", f"validation {metrics[task].name}"),
-        lambda task: {"xscale": "log", "yscale": "log" if metrics[task].log else "linear"},
+        lambda task: {"xscale": "log", "yscale": metrics[task].scale},
         mark,
     )
 
@@ -189,8 +199,8 @@ def expected_best(sweep: pd.DataFrame, metrics: Metrics) -> Figure:
     }
     curves = []
     places, left_out = places_of(sweep)
-    most = min(10, sweep.groupby(_ARM).size().max())
-    for place, arm in within(sweep, places).groupby(_ARM):
+    most = min(10, sweep.groupby(ARM).size().max())
+    for place, arm in within(sweep, places).groupby(ARM):
         sign = metrics[str(place[0])].sign
         trials = (sign * arm["validation"]).where(arm["diverged"] == 0, -math.inf)
         best = sign * stats.expected_best(trials)
@@ -200,7 +210,7 @@ def expected_best(sweep: pd.DataFrame, metrics: Metrics) -> Figure:
         heading,
         pd.concat(curves, ignore_index=True),
         lambda task: ("learning rates tried", f"validation {metrics[task].name}"),
-        lambda task: {"yscale": "log" if metrics[task].log else "linear", "xticks": range(1, most + 1)},
+        lambda task: {"yscale": metrics[task].scale, "xticks": range(1, most + 1)},
         left_out=left_out,
     )
 
@@ -229,74 +239,7 @@ def invariance(test: pd.DataFrame, rows: Sequence[Row], metrics: Metrics) -> Fig
     points = [(base[r.task], r.rule, r.space, sigma[r.task], *r.score) for r in rows if r.task in base]
     return lines(
         heading,
-        pd.DataFrame(points, columns=_POINT).sort_values("x"),
+        pd.DataFrame(points, columns=POINT).sort_values("x"),
         lambda task: ("sigma", f"test {metrics[task].name}"),
-        lambda task: {"yscale": "log" if metrics[task].log else "linear"},
+        lambda task: {"yscale": metrics[task].scale},
     )
-
-
-def performance_profile(test: pd.DataFrame) -> Figure:
-    """Draw the share of runs whose error is within a factor of the target's: a panel per rule, a line per space.
-
-    Args:
-        test: test records of one profile, at the best rates.
-
-    Returns:
-        The figure. What counts as error is the metric where lower is better, and what lacks to 100 where it is a
-        per cent; tasks with other metrics are left out.
-    """
-    heading = {
-        "name": "performance_profile",
-        "title": "Performance profile over tasks",
-        "note": "Share of runs, every task of equal weight, whose error is at most so many times the error that "
-        "counts as learned; band: 95 % interval. Runs that diverged never count.",
-    }
-    percent = test["higher_is_better"] & test["metric"].str.endswith("[%]")
-    kept = test[percent | ~test["higher_is_better"]]
-    error = kept["test"].where(~kept["higher_is_better"], 100 - kept["test"])
-    target = kept["target"].where(~kept["higher_is_better"], 100 - kept["target"])
-    costs = kept.assign(cost=(error / target).where(kept["status"] == "finished", math.inf))
-    bounds = np.logspace(-1.5, 1.5, 41)
-    labels = ("test error over target error", "share of runs")
-    return _profile(heading, costs, bounds, labels, {"xscale": "log", "ylim": (-0.02, 1.02)})
-
-
-def target_profile(test: pd.DataFrame) -> Figure:
-    """Draw the share of runs that have reached their target by a share of their updates: a panel per rule.
-
-    Args:
-        test: test records of one profile, at the best rates.
-
-    Returns:
-        The figure.
-    """
-    heading = {
-        "name": "target_profile",
-        "title": "Time to target over tasks",
-        "note": "Share of runs, every task of equal weight, whose validation metric has met the target by then; band: "
-        "95 % interval. Runs that never meet it count as infinite.",
-    }
-    updates = [reach(record).updates for record in test.to_dict("records")]
-    costs = test.assign(cost=np.array(updates) / test["updates"])
-    labels = ("share of the updates", "share of runs")
-    return _profile(heading, costs, np.linspace(0, 1, 41), labels, {"ylim": (-0.02, 1.02)})
-
-
-def _profile(
-    heading: dict[str, str], costs: pd.DataFrame, bounds: stats.Floats, labels: tuple[str, str], scale: dict[str, Any]
-) -> Figure:
-    profiles = list(_profiles(heading["name"], costs, bounds))
-    frame = pd.concat(profiles, ignore_index=True) if profiles else pd.DataFrame(columns=_POINT)
-    return lines(heading, frame, lambda _: labels, lambda _: scale, marker="", drawstyle="steps-post")
-
-
-def _profiles(name: str, costs: pd.DataFrame, bounds: stats.Floats) -> Iterator[pd.DataFrame]:
-    """Compute a profile per rule and space, over the tasks that all spaces of the rule have."""
-    for rule, group in costs.groupby("rule_name"):
-        spaces = [set(arm["name"]) for _, arm in group.groupby("space")]
-        shared = set.intersection(*spaces)
-        for space, arm in group[group["name"].isin(shared)].groupby("space"):
-            generator = np.random.default_rng(seed(name, str(rule), str(space)))
-            values = [own["cost"].to_numpy() for _, own in arm.groupby("name")]
-            shares = stats.share_within(values, bounds, generator).rename(columns={"bound": "x", "share": "y"})
-            yield shares.assign(name=f"{len(shared)} tasks", rule_name=str(rule), space=str(space))

@@ -10,13 +10,13 @@ from typing import Any
 import jinja2
 import pandas as pd
 
-from bench import cells, figures
+from bench import cells, figures, profiles
 from bench.claims import Claims, Finding, judge
 from bench.drawing import Figure, metrics, space_colors
 from bench.errors import InputError
 from bench.evidence import Evidence
 from bench.schema import merged
-from bench.store import FINDINGS, TIMINGS, Store, read_findings
+from bench.store import FINDINGS, TIMINGS, Store, read_findings, writing
 from bench.summary import BASE, Row, at_best_rate, missing, names, of_profile, sweep, table
 from bench.svg import file
 from bench.tables import markdown
@@ -44,6 +44,7 @@ def write(store: Store, profile: str | None, claims: Claims) -> tuple[list[Row],
     rows, summary = table(test), sweep(records)
     suite, name = str(records["suite"].iloc[0]), str(records["profile"].iloc[0])
     findings = judge(claims, Evidence(store.folder.parent, name), [store.folder.name])
+    colors = space_colors(records["space"])
     drawn = [each for each in _figures(records, test, rows, summary) if each.panels]
     context = {
         "title": f"{suite}, {name}",
@@ -54,7 +55,7 @@ def write(store: Store, profile: str | None, claims: Claims) -> tuple[list[Row],
         "claims": [(claims.claims[key], finding) for key, finding in findings.items()],
         "missing": missing(records, test),
         "reading": _reading(records, test),
-        "spaces": space_colors(records["space"]),
+        "spaces": colors,
         "rules": names(rows, "rule"),
         "sections": cells.sections(rows, test),
         "figures": drawn,
@@ -62,11 +63,15 @@ def write(store: Store, profile: str | None, claims: Claims) -> tuple[list[Row],
         "rates": len(summary),
         "diverged": cells.diverged_cells(records),
         "published": cells.published_cells(rows, test, _published(suite, names(rows, "task"))),
-        "columns": {kind.lower(): getattr(cells, kind) for kind in ("RESULTS", "SWEEP", "DIVERGED", "PUBLISHED")},
+        "columns": {
+            "results": cells.RESULTS,
+            "sweep": cells.SWEEP,
+            "diverged": cells.DIVERGED,
+            "published": cells.PUBLISHED,
+        },
         "environments": _environments(records["environment"]),
         "commands": _commands(records, suite, name),
     }
-    colors = space_colors(records["space"])
     drawings = {each.name: file(each.panels, each.abreast, colors, each.note) for each in drawn}
     _render(store.folder, "report", context, drawings)
     return rows, findings
@@ -117,8 +122,8 @@ def _figures(records: pd.DataFrame, test: pd.DataFrame, rows: Sequence[Row], sum
     yield figures.invariance(test, rows, kinds)
     yield figures.final_metric(test, rows, kinds)
     yield figures.learning_curves(test, kinds)
-    yield figures.performance_profile(test)
-    yield figures.target_profile(test)
+    yield profiles.performance_profile(test)
+    yield profiles.target_profile(test)
     yield figures.learning_rates(summary, kinds)
     yield figures.expected_best(summary, kinds)
 
@@ -131,7 +136,7 @@ def _render(folder: Path, template: str, context: Mapping[str, Any], drawings: M
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["md"] = markdown
-    try:
+    with writing(folder):
         if drawings:
             (folder / "figures").mkdir(exist_ok=True)
         for name, svg in drawings.items():
@@ -139,8 +144,6 @@ def _render(folder: Path, template: str, context: Mapping[str, Any], drawings: M
         for kind in ("html", "md"):
             text = environment.get_template(f"{template}.{kind}").render(context)
             (folder / f"report.{kind}").write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"results folder {folder} must be writable: {error.strerror}") from None
 
 
 def _reading(records: pd.DataFrame, test: pd.DataFrame) -> list[str]:

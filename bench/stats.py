@@ -20,6 +20,7 @@ from bench.errors import InputError
 
 LEVEL = 0.95
 """Confidence level of all intervals."""
+ALPHA = 1 - LEVEL  # what a p-value must be below
 RESAMPLES = 4_999
 """Resamples of a bootstrap, and sign flips where there are too many to enumerate."""
 MOST_FLIPPED = 16

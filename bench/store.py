@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,26 @@ def _write(path: Path, record: pd.DataFrame) -> None:
     partial.replace(path)
 
 
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a folder of results, and write into it.
+
+    Args:
+        folder: the folder.
+
+    Yields:
+        Once, to write.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise InputError(f"results folder {folder} must be writable: {error.strerror}") from None
+
+
 def write_findings(path: Path, findings: Iterable[Any]) -> None:
     """Write what a command other than ``run`` measured, whole or not at all, with the environment.
 
@@ -182,11 +203,8 @@ def write_findings(path: Path, findings: Iterable[Any]) -> None:
         InputError: it cannot be written.
     """
     table = pd.DataFrame([dataclasses.asdict(each) for each in findings])
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path.parent):
         _write(path, table.assign(environment=json.dumps(environment(), sort_keys=True)))
-    except OSError as error:
-        raise InputError(f"results folder {path.parent} must be writable: {error.strerror}") from None
 
 
 def read_findings(path: Path, command: str) -> pd.DataFrame:

@@ -32,6 +32,11 @@ def rank(kind: str, name: str) -> tuple[int, str]:
     return (known.index(name) if name in known else len(known), name)
 
 
+def order(task: str, rule: str, space: str = "") -> tuple[str, tuple[int, str], tuple[int, str]]:
+    """Sort arms on tasks as all tables and figures do."""
+    return task, rank("rule", rule), rank("space", space)
+
+
 def of_profile(store: Store, profile: str | None) -> pd.DataFrame:
     """Read the records of one profile.
 
@@ -130,7 +135,7 @@ def table(test: pd.DataFrame) -> list[Row]:
     scores = stats.scores(test)
     arms = test.groupby(["name", "rule_name", "space"], sort=False)
     rows = [_row(str(task), str(rule), str(space), arm, scores) for (task, rule, space), arm in arms]
-    return sorted(_adjusted(rows), key=lambda row: (row.task, rank("rule", row.rule), rank("space", row.space)))
+    return sorted(_adjusted(rows), key=lambda row: order(row.task, row.rule, row.space))
 
 
 def _row(task: str, rule: str, space: str, arm: pd.DataFrame, scores: pd.DataFrame) -> Row:
@@ -193,13 +198,9 @@ def sweep(records: pd.DataFrame) -> pd.DataFrame:
     rates = {place: choice.rate for place, choice in choose(records).items()}
     places = zip(result["name"], result["space"], result["rule_name"], strict=True)
     chosen = np.array([rates.get(place, math.nan) for place in places])
-    return _ordered(result.assign(best=result["lr"] == chosen))
-
-
-def _ordered(frame: pd.DataFrame) -> pd.DataFrame:
-    kinds = {"rule_name": "rule", "space": "space"}
-    key = lambda column: column.map(lambda name: rank(kinds[column.name], name)) if column.name in kinds else column  # noqa: E731
-    return frame.sort_values(["name", "rule_name", "space", "lr"], key=key, ignore_index=True)
+    result = result.assign(best=result["lr"] == chosen)
+    arms = result[["name", "rule_name", "space"]].to_numpy()
+    return result.iloc[sorted(range(len(result)), key=lambda row: order(*arms[row]))].reset_index(drop=True)
 
 
 def last(curve: Sequence[float]) -> float:
@@ -220,17 +221,13 @@ def missing(records: pd.DataFrame, test: pd.DataFrame) -> list[str]:
     counts = test.groupby(["name", "rule_name", "space"]).size()
     arms = sorted(set(zip(records["rule_name"], records["space"], strict=True)))
     lines = []
-    for task in sorted(set(records["name"]) & set(test["name"]) | _tuned_for_itself(records)):
+    for task in sorted({*test["name"], *records.loc[records["role"] == "tuning", "name"]}):
         most = max((counts.get((task, *arm), 0) for arm in arms), default=0)
         for rule, space in arms:
             if (count := counts.get((task, rule, space), 0)) < max(most, 1):
                 what = f"{count} of {most} test seeds" if count else "no test run"
                 lines.append(f"{task}: {rule} in {space} space has {what}")
     return lines
-
-
-def _tuned_for_itself(records: pd.DataFrame) -> set[str]:
-    return set(records.loc[records["role"] == "tuning", "name"])
 
 
 def names(rows: Iterable[Row], kind: str) -> list[str]:

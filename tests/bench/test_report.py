@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import cells, figures
+from bench import cells, figures, profiles
 from bench.claims import Claims
 from bench.convergence import to_target
 from bench.drawing import MOST_LINES, SPACE_COLORS, metrics, space_colors
@@ -181,8 +181,8 @@ def drawn(frame: pd.DataFrame) -> dict[str, figures.Figure]:
         figures.learning_rates(summary, kinds),
         figures.expected_best(summary, kinds),
         figures.invariance(test, rows, kinds),
-        figures.performance_profile(test),
-        figures.target_profile(test),
+        profiles.performance_profile(test),
+        profiles.target_profile(test),
     ]
     return {each.name: each for each in every}
 
