@@ -22,6 +22,9 @@ from bench.seeds import seed
 from bench.spaces import DivergedError, Problem, Step
 from bench.tasks import Split, Task
 
+OPENING = 3
+"""Training losses that a record keeps from the start of its run, before other rounding has grown."""
+
 
 @functools.cache
 def load_task(name: str, options: str) -> Task:
@@ -135,12 +138,12 @@ class Progress(NamedTuple):
 
     Attributes:
         update: updates so far.
-        loss: mean training loss since the evaluation before.
+        losses: training losses of the updates since the evaluation before.
         seconds: time spent on training so far, evaluations apart.
     """
 
     update: int
-    loss: float
+    losses: list[float]
     seconds: float
 
 
@@ -151,8 +154,8 @@ def train(run: Run) -> dict[str, Any]:
         run: the specification.
 
     Returns:
-        The record: outcome, curves, timing, specification and environment. A test run uses the test data once, with the
-        weights at the end or at the best validation point, as the suite says; a tuning run never.
+        The record: outcome, curves, first losses, timing, specification and environment. A test run uses the test data
+        once, with the weights at the end or at the best validation point, as the suite says; a tuning run never.
 
     Raises:
         CheckFailedError: an optimizer, a loss or the machine failed, which is no divergence.
@@ -161,12 +164,14 @@ def train(run: Run) -> dict[str, Any]:
     model, step = build(run, task)
     curves: dict[str, list[float]] = {"update": [], "train_loss": [], "validation": [], "seconds": []}
     start, status, reason, test = time.perf_counter(), "finished", "", math.nan
-    best, kept = math.nan, model
+    best, kept, opening = math.nan, model, list[float]()
     try:
         for at in updates(run, task, model, step):
             validation = evaluate(model, task, task.validation)
-            for name, value in zip(curves, (at.update, at.loss, validation, at.seconds), strict=True):
+            mean = sum(at.losses) / len(at.losses)
+            for name, value in zip(curves, (at.update, mean, validation, at.seconds), strict=True):
                 curves[name].append(value)
+            opening = opening or at.losses[:OPENING]
             if run.test_at == "end":
                 best = validation
             elif math.isnan(best) or (validation > best if task.higher_is_better else validation < best):
@@ -193,6 +198,7 @@ def train(run: Run) -> dict[str, Any]:
         "validation": best,
         "test": test,
         **{f"curve_{name}": values for name, values in curves.items()},
+        "opening": opening,
         "seconds": time.perf_counter() - start,
         "environment": json.dumps(environment(), sort_keys=True),
     }
@@ -228,6 +234,6 @@ def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progre
         step()
         if update in stops:
             seconds += time.perf_counter() - start
-            yield Progress(update, sum(losses) / len(losses), seconds)
-            losses.clear()
+            yield Progress(update, losses, seconds)
+            losses = []
             start = time.perf_counter()

@@ -20,7 +20,7 @@ from bench.entries import SpaceEntry, TaskEntry
 from bench.errors import CheckFailedError, InputError
 from bench.runs import Run
 from bench.tasks import Split
-from bench.train import batches, build, evaluate, load_task, task_of, train
+from bench.train import OPENING, batches, build, evaluate, load_task, task_of, train
 from tests.bench.conftest import ROOT, needs_data
 
 SUITE = suites.load(ROOT / "suites" / "accuracy.toml")
@@ -50,6 +50,8 @@ def test_a_run_repeats_exactly_and_leaves_the_global_generator_alone(tiny: Path)
     assert first == second
     assert first["status"] == "finished"
     assert first["curve_update"] == [3, 6]
+    assert len(first["opening"]) == OPENING == 3
+    assert first["curve_train_loss"][0] == sum(first["opening"]) / 3
     assert json.loads(first["environment"])["torch"] == torch.__version__
     assert json.loads(first["specification"])["task"]["hidden"] == 8
 
