@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bench import options
 from bench.data_cli import data
 from bench.errors import CheckFailedError, InputError
+from bench.measure_cli import theory, throughput
 
 if TYPE_CHECKING:
     from bench.suite import Suite
@@ -24,7 +25,7 @@ class _Group(click.Group):
         except InputError as error:
             self._fail(str(error), 2)
         except KeyboardInterrupt:
-            self._fail("stopped; finished runs are kept, run the same command to go on", 130)
+            self._fail("stopped; what finished in a results folder is kept, run the same command to go on", 130)
         except CheckFailedError as error:
             self._fail(str(error), 1)
 
@@ -48,37 +49,6 @@ def main() -> None:
     """
 
 
-def _plug_in(context: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> None:
-    from bench.registry import plug_in
-
-    plug_in(modules)
-
-
-_plugins = click.option(
-    "--plugin",
-    multiple=True,
-    callback=_plug_in,
-    expose_value=False,
-    metavar="MODULE",
-    help="Import a module that registers tasks, optimizers or others, such as examples.plugin; may be repeated.",
-)
-_suite = click.argument("suite", type=click.Path(path_type=Path))
-_profile = click.option(
-    "--profile", default="embedded", show_default=True, help="How much to run; profiles stand in the suite."
-)
-_tasks = click.option("--task", "tasks", multiple=True, help="Run only this task; may be given more than once.")
-_results = click.option(
-    "--results",
-    type=click.Path(path_type=Path),
-    default=Path("results/local"),
-    show_default=True,
-    help="What comes out goes to RESULTS/<suite>.",
-)
-_workers = click.option(
-    "--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes."
-)
-
-
 def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list[str]]:
     """Read a suite; take the tasks that were named, or all of the profile."""
     from bench import suite as suites
@@ -91,12 +61,12 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
 
 
 @main.command()
-@_suite
-@_profile
-@_tasks
-@_results
-@_workers
-@_plugins
+@options.suite
+@options.profile
+@options.tasks
+@options.results
+@options.workers
+@options.plugins
 def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
     """Train every run of SUITE that has no record yet.
 
@@ -115,12 +85,12 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
 
 
 @main.command()
-@_suite
-@_profile
-@_tasks
-@_results
-@_workers
-@_plugins
+@options.suite
+@options.profile
+@options.tasks
+@options.results
+@options.workers
+@options.plugins
 def plan(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
     """Print what SUITE would run: arms, learning rates, runs, and how long it takes; train and write nothing.
 
@@ -138,7 +108,7 @@ def plan(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worke
 
 @main.command("list")
 @click.argument("kind", type=click.Choice(["tasks", "optimizers", "models", "inits", "spaces", "suites"]))
-@_plugins
+@options.plugins
 def list_(kind: str) -> None:
     """List what a suite may name, with its options, or the suites of the project.
 
@@ -147,39 +117,6 @@ def list_(kind: str) -> None:
     from bench.tables import print_names, print_suites
 
     print_suites(Path("suites")) if kind == "suites" else print_names(kind.removesuffix("s"))
-
-
-@main.command()
-@click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/theory.toml"))
-@_results
-def theory(suite: Path, results: Path) -> None:
-    """Try every theorem and law of path space on random networks; exit with status 1 if one is violated.
-
-    SUITE says on how many networks, and what error is rounding. docs/theory.md derives the statements. Half a minute.
-    The findings go to RESULTS/theory, for the report.
-
-    Example: python -m bench theory
-    """
-    from rich.console import Console
-    from rich.progress import track
-    from rich.table import Table
-
-    from bench.schema import read
-    from bench.store import FINDINGS, write_findings
-    from bench.theory import TheorySuite, check, require_all
-
-    loaded, errors = read(suite, TheorySuite), Console(stderr=True)
-    laws = track(loaded.laws.items(), "laws", len(loaded.laws), console=errors, disable=not errors.is_terminal)
-    findings = [check(name, law) for name, law in laws]
-    write_findings(results / FINDINGS, findings)
-    table = Table(title=loaded.title)
-    for column in ("statement", "networks", "worst error", "verdict"):
-        table.add_column(column, justify="right" if column in {"networks", "worst error"} else "left")
-    for each in findings:
-        verdict = "holds" if each.holds else f"[bold red]violated[/], the bound is {each.bound:g}"
-        table.add_row(each.text, str(each.networks), f"{each.worst:.1g}", verdict)
-    Console(width=None if Console().is_terminal else 140).print(table)
-    require_all(each.holds for each in findings)
 
 
 @main.command()
@@ -245,34 +182,39 @@ def compare(a: Path, b: Path, profile: str | None, fail_on_regression: bool, mar
 
 
 @main.command()
-@click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/throughput.toml"))
-@click.option("--network", "networks", multiple=True, help="Time only this network; may be given more than once.")
-@_results
-def throughput(suite: Path, networks: tuple[str, ...], results: Path) -> None:
-    """Time training steps in each space, in turns, and print what they cost over the first; a few minutes.
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--sample", type=click.IntRange(min=1), default=5, show_default=True, help="How many records.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), help="Choose the same records again; at random, if not given."
+)
+@click.option("--profile", default=None, help="Which records to verify, where FOLDER holds several profiles.")
+@options.workers
+@options.plugins
+def verify(folder: Path, sample: int, seed: int | None, profile: str | None, workers: int) -> None:
+    """Train a random sample of the records in FOLDER again, and exit with status 1 if one comes out otherwise.
 
-    Times move with the machine, so nothing else should run meanwhile; ratios move by about 2 % from run to run. The
-    timings go to RESULTS/throughput, for the report.
+    Where processor, kernels and versions are those of the record, all but times must be the same, bit for bit.
+    Elsewhere the first losses must be within 0.1 %, and the metric within six spreads between seeds, which is printed:
+    one run in a hundred is beyond by chance, as training amplifies how sums are rounded.
 
-    Example: python -m bench throughput
+    Example: python -m bench verify results/reference/accuracy --sample 5
     """
+    import secrets
+
     from rich.console import Console
-    from rich.progress import track
 
-    from bench.schema import read
-    from bench.store import TIMINGS, write_findings
-    from bench.suite import require
-    from bench.tables import print_timings
-    from bench.throughput import ThroughputSuite, measure
+    from bench.store import Store
+    from bench.summary import of_profile
+    from bench.tables import print_checks
+    from bench.verify import require_none_differs
+    from bench.verify import verify as verified
 
-    loaded, errors = read(suite, ThroughputSuite), Console(stderr=True)
-    require("", "network", networks, loaded.networks)
-    names = list(networks or loaded.networks)
-    total = len(names) * len(loaded.rules)
-    groups = track(measure(loaded, names), "timing", total, console=errors, disable=not errors.is_terminal)
-    timings = [timing for group in groups for timing in group]
-    write_findings(results / TIMINGS, timings)
-    print_timings(loaded, timings)
+    chosen = secrets.randbits(32) if seed is None else seed
+    checks = verified(of_profile(Store(folder), profile), sample, chosen, workers, Console(stderr=True))
+    print_checks(checks)
+    click.echo(f"The same sample again: --sample {sample} --seed {chosen}")
+    require_none_differs(checks)
 
 
-main.add_command(data)
+for command in (theory, throughput, data):
+    main.add_command(command)

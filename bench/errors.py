@@ -6,7 +6,7 @@ class InputError(ValueError):
 
 
 class MissingDataError(InputError):
-    """A data set that is not on this machine: the message says how to get it."""
+    """A data set or a plug-in that is not on this machine: the message says how to get it."""
 
 
 class CheckFailedError(RuntimeError):

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from pydantic import ValidationError
+
+from bench import registry
 from bench.entries import Rule, SpaceEntry, TaskEntry
-from bench.schema import Strict
+from bench.errors import InputError, MissingDataError, in_a_line
+from bench.schema import Strict, frozen
 
 RECORD_VERSION = 4
 """Format and numerics of a record, and the defaults below. Part of every run's address: raise it when one changes."""
@@ -101,3 +106,50 @@ def labels(run: Run) -> dict[str, Any]:
     names = run.model_dump(include={"suite", "profile", "name", "rule_name", "edge", "grown"})
     task, space = run.tuned_on
     return {**names, "space": run.space_name, "tuned_task": task, "tuned_space": space}
+
+
+def from_record(record: Mapping[str, Any]) -> Run:
+    """Rebuild the run that a record is of.
+
+    Args:
+        record: a row of the records.
+
+    Returns:
+        The run; its address is that of the record.
+
+    Raises:
+        MissingDataError: a plug-in that is not imported defines what it needs.
+        InputError: the record does not specify a run, or another one than its address says.
+    """
+    names = {name: record[name] for name in ("suite", "profile", "name", "rule_name")}
+    names |= {"space_name": record["space"], "tuned_on": (record["tuned_task"], record["tuned_space"])}
+    try:
+        written = frozen(json.loads(record["specification"]))
+        for kind, name in _registered(written):
+            if name not in registry.TABLES[kind]:
+                made_with = json.loads(record["environment"]).get("plugins") or "a plug-in that it does not name"
+                raise MissingDataError(f"{kind} {name!r} is not registered; use --plugin: it was made with {made_with}")
+        rule = {**written["rule"], "rates": (written["lr"],)}
+        run = Run(**{**written, **names, "rule": rule, "edge": bool(record["edge"]), "grown": int(record["grown"])})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InputError(
+            f"its specification is not that of a run: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+        ) from None
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise InputError(f"its specification is not that of a run: {in_a_line(error)}") from None
+    if run.key != record["key"]:
+        raise InputError(f"its address is {record['key']}, that of its specification {run.key}")
+    return run
+
+
+def _registered(written: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name what a specification takes from the registry."""
+    task, space = written["task"], written["space"]
+    return [
+        ("task", task["task"]),
+        ("init", task["init"]),
+        ("space", space["space"]),
+        ("model", space["model"]),
+        ("optimizer", written["rule"]["optimizer"]),
+    ]

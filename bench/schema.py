@@ -99,7 +99,7 @@ def _parse(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
     if deep:
         raise InputError(f"{path}: the suite must have at most {MOST_DEPTH} tables and arrays inside one another")
-    result: dict[str, Any] = _frozen(data)
+    result: dict[str, Any] = frozen(data)
     return result
 
 
@@ -137,11 +137,11 @@ def _places(value: Any, place: Keys) -> Iterator[Keys]:
             yield from _places(inner, (*place, key))
 
 
-def _frozen(value: Any) -> Any:
+def frozen(value: Any) -> Any:
     """Turn lists, at any depth, into tuples, which is what frozen models hold."""
     if isinstance(value, dict):
-        return {key: _frozen(inner) for key, inner in value.items()}
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+        return {key: frozen(inner) for key, inner in value.items()}
+    return tuple(map(frozen, value)) if isinstance(value, list) else value
 
 
 def _depth(value: Any) -> int:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bench.suite import Suite
     from bench.summary import Row
     from bench.throughput import ThroughputSuite, Timing
+    from bench.verify import Check
 
 _WIDTH_OF_A_FILE = 160
 
@@ -198,6 +199,37 @@ def print_timings(suite: ThroughputSuite, timings: Sequence[Timing]) -> None:
     out.print(suite.title, style="bold")
     out.print(rows)
     out.print(f"Medians of {suite.rounds} rounds of {suite.block} steps, in turns; {suite.threads} thread of torch.")
+
+
+_FATES = {"same bits": "green", "within tolerance": "green", "differs": "bold red", "skipped": "yellow"}
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """Print what became of records that were trained again.
+
+    Args:
+        checks: a check per record.
+    """
+    right = ("record", "again", "tolerance")
+    rows = plain_table("task", "rule", "space", "run", *right, "verdict", right=right)
+    for check in checks:
+        record = check.record
+        names = map(escape, (record["name"], record["rule_name"], record["space"]))
+        run = f"{record['role']} seed {record['index']}, rate {record['lr']:.3g}"
+        numbers = (_number(each) for each in (check.before, check.again, check.tolerance))
+        rows.add_row(*names, run, *numbers, f"[{_FATES[check.verdict]}]{check.verdict}[/]")
+    out = console()
+    out.print(rows)
+    for check in checks:
+        if check.reason:
+            place = "{name}, {rule_name}, {space}, {role} seed {index}".format_map(check.record)
+            out.print(
+                f"{check.verdict}: {place}: {check.reason}", style=_FATES[check.verdict], markup=False, soft_wrap=True
+            )
+
+
+def _number(value: float) -> str:
+    return "" if isnan(value) else f"{value:.6g}"
 
 
 _NUMBERS = ("tuning", "test", "done", "minutes left")

@@ -1,0 +1,39 @@
+"""Arguments and options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+
+def _plug_in(context: click.Context, parameter: click.Parameter, modules: tuple[str, ...]) -> None:
+    from bench.registry import plug_in
+
+    plug_in(modules)
+
+
+plugins = click.option(
+    "--plugin",
+    multiple=True,
+    callback=_plug_in,
+    expose_value=False,
+    metavar="MODULE",
+    help="Import a module that registers tasks, optimizers or others, such as examples.plugin; may be repeated.",
+)
+suite = click.argument("suite", type=click.Path(path_type=Path))
+profile = click.option(
+    "--profile", default="embedded", show_default=True, help="How much to run; profiles stand in the suite."
+)
+tasks = click.option("--task", "tasks", multiple=True, help="Run only this task; may be given more than once.")
+results = click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=Path("results/local"),
+    show_default=True,
+    help="What comes out goes to RESULTS/<suite>.",
+)
+workers = click.option(
+    "--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes."
+)
