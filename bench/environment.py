@@ -41,10 +41,9 @@ def _rounding() -> str:
         torch.manual_seed(0)
         for kind in (torch.nn.RNN, torch.nn.GRU, torch.nn.LSTM):
             layer = kind(28, 128)
-            layer(torch.randn(28, 128, 28))[0].log_softmax(-1).square().mean().backward()
-            for parameter in layer.parameters():
-                assert parameter.grad is not None
-                digest.update(parameter.grad.numpy().tobytes())
+            loss = layer(torch.randn(28, 128, 28))[0].log_softmax(-1).square().mean()
+            for gradient in torch.autograd.grad(loss, list(layer.parameters())):
+                digest.update(gradient.numpy().tobytes())
     return digest.hexdigest()[:16]
 
 

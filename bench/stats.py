@@ -23,6 +23,8 @@ LEVEL = 0.95
 ALPHA = 1 - LEVEL  # what a p-value must be below
 RESAMPLES = 4_999
 """Resamples of a bootstrap, and sign flips where there are too many to enumerate."""
+PROFILE_RESAMPLES = 999
+"""Resamples of a profile, whose interval is drawn and not written, of every task at every bound."""
 MOST_FLIPPED = 16
 """Up to so many differences, all sign flips are enumerated."""
 
@@ -216,11 +218,6 @@ def sign_flip(difference: ArrayLike, generator: np.random.Generator) -> float:
     return float(extreme.mean() if enumerated else (extreme.sum() + 1) / (RESAMPLES + 1))
 
 
-def least_p(size: int) -> float:
-    """Return the least p-value that :func:`sign_flip` can have with so many differences."""
-    return min(1.0, 2.0 ** (1 - size)) if size <= MOST_FLIPPED else 1 / (RESAMPLES + 1)
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Correct p-values for their number by Holm's step-down method; NaN stays, and does not count.
 
@@ -274,7 +271,7 @@ def share_within(values: Iterable[ArrayLike], bounds: ArrayLike, generator: np.r
 
 def _resampled(within: NDArray[np.intp], size: int, generator: np.random.Generator) -> Floats:
     """Draw runs again and again, and take the share of those that are among the best so many."""
-    times = generator.multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    times = generator.multinomial(size, np.full(size, 1 / size), size=PROFILE_RESAMPLES)
     return np.asarray(np.pad(times, ((0, 0), (1, 0))).cumsum(axis=1)[:, within] / size)
 
 

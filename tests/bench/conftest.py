@@ -46,13 +46,13 @@ def tiny(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def bench() -> Bench:
     """Run ``python -m bench`` without any data folder, unless one is given, and without a network."""
 
-    def run(*arguments: str | Path, data: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str | Path, data: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
         environment = {key: value for key, value in os.environ.items() if key != "PATHRNN_DATA"}
-        environment |= {"PATHRNN_OFFLINE": "1", "PATHRNN_CACHE": str(ROOT / "no-cache")}
+        environment |= {"PATHRNN_OFFLINE": "1", "PATHRNN_CACHE": str(ROOT / "no-cache")} | variables
         if data is not None:
             environment["PATHRNN_DATA"] = str(data)
         command = [sys.executable, "-m", "bench", *map(str, arguments)]

@@ -233,7 +233,10 @@ def test_ctrl_c_keeps_what_is_finished(
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == "Error: stopped; what finished in a results folder is kept, run the same command to go on"
+    assert (
+        errors.splitlines()[-1]
+        == "Error: stopped; what finished in a results folder is kept, run the same command to go on"
+    )
     assert "Traceback" not in errors
     kept = snapshot(records)
     assert 0 < len(kept) < 4  # the run that ended and the one that had begun, not all that wait

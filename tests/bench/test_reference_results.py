@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from bench import suite as suites
-from bench.runs import labels
+from bench.runs import from_record, labels
 from bench.tuning import choose, grow
 from tests.bench.conftest import ROOT
 
@@ -28,4 +28,6 @@ def test_the_records_are_those_of_the_suite(name: str) -> None:
         record = records.loc[run.key]
         assert record["specification"] == run.specification
         assert {label: record[label] for label in labels(run)} == labels(run)
+        rebuilt = from_record(record)
+        assert (rebuilt.specification, labels(rebuilt)) == (run.specification, labels(run))
     assert records.loc[records["role"] == "tuning", "test"].isna().all()

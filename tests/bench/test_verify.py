@@ -1,0 +1,234 @@
+"""Records are trained again: what was changed is found, what other rounding explains is let pass, the rest is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import CheckFailedError, InputError
+from bench.store import Store
+from bench.verify import OPENING_TOLERANCE, SPREADS, Check, compare, require_none_differs
+from tests.bench.conftest import ROOT, TINY, Bench
+from tests.bench.planted import stored
+
+SPREAD = 2.0
+
+
+@pytest.fixture(scope="module")
+def tiny_records(bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    folder = tmp_path_factory.mktemp("tiny")
+    suite = folder / "tiny.toml"
+    suite.write_text(TINY.replace(", mnist_rows = 1", ""))
+    result = bench("run", suite, "--results", folder)
+    assert result.returncode == 0, result.stderr
+    return Store(folder / "tiny").load()
+
+
+@pytest.fixture
+def record(tiny_records: pd.DataFrame) -> dict[str, Any]:
+    return test_runs(tiny_records)[0]
+
+
+def test_runs(records: pd.DataFrame) -> list[dict[Any, Any]]:
+    return records[records["role"] == "test"].to_dict("records")
+
+
+test_runs.__test__ = False  # type: ignore[attr-defined]
+
+
+def elsewhere(record: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    """A record that was made where sums are rounded otherwise."""
+    environment = json.loads(record["environment"]) | {"rounding": "another"}
+    return {**record, "environment": json.dumps(environment), **changes}
+
+
+def scaled(values: Any, factor: float) -> Any:
+    return np.asarray(values, dtype=float) * factor
+
+
+def next_after(values: Any) -> Any:
+    """Change the last bit of the last value."""
+    changed = np.array(values, dtype=float)
+    changed[-1] = np.nextafter(changed[-1], math.inf)
+    return changed
+
+
+def test_every_record_comes_out_bit_for_bit_the_same(bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path) -> None:
+    folder = stored(tmp_path, tiny_records)
+    first = bench("verify", folder, "--sample", "100", "--seed", "1")
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.count("same bits") == len(tiny_records) == 8
+    assert "differs" not in first.stdout
+    again = bench("verify", folder, "--sample", "100", "--seed", "1", "--workers", "1")
+    assert first.stdout == again.stdout
+
+
+def test_the_seed_chooses_the_sample_and_is_told(bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path) -> None:
+    folder = stored(tmp_path, tiny_records)
+    drawn = bench("verify", folder, "--sample", "2")
+    assert drawn.returncode == 0, drawn.stderr
+    assert drawn.stdout.count("same bits") == 2
+    command = drawn.stdout.splitlines()[-1].partition(": ")[2].split()
+    assert bench("verify", folder, *command).stdout == drawn.stdout
+
+
+@pytest.mark.parametrize("change", [{"test": 1e-9}, {"validation": -1.0}, {"lr": 0.1}, {"index": 7}])
+def test_a_record_that_was_changed_is_found(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path, change: dict[str, float]
+) -> None:
+    changed = tiny_records.copy()
+    (name, more), row = next(iter(change.items())), changed.index[changed["role"] == "test"][0]
+    changed[name] = changed[name].astype(type(more))
+    changed.loc[row, name] += more
+    result = bench("verify", stored(tmp_path, changed), "--sample", "8")
+    assert result.returncode == 1, result.stdout
+    assert result.stderr.splitlines()[-1] == "Error: 1 of 8 records differ; see the lines above"
+    line = next(line for line in result.stdout.splitlines() if line.startswith("differs: "))
+    assert f"{name} {changed.loc[row, name]} before, {tiny_records.loc[row, name]} now" in line
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("specification", "{}", "its specification is not that of a run: KeyError"),
+        ("specification", "not JSON", "its specification is not that of a run"),
+        ("key", "0123456789abcdef", "its address is 0123456789abcdef, that of its specification "),
+    ],
+)
+def test_a_record_of_no_run_differs(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path, column: str, value: str, reason: str
+) -> None:
+    changed = tiny_records.assign(**{column: tiny_records[column].where(tiny_records.index != 0, value)})
+    result = bench("verify", stored(tmp_path, changed), "--sample", "8")
+    assert result.returncode == 1
+    assert f": {reason}" in result.stdout
+    assert result.stdout.count("same bits") == 7
+
+
+def test_another_setting_in_the_specification_is_found(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path
+) -> None:
+    text = tiny_records["specification"].str.replace('"hidden":8', '"hidden":16')
+    result = bench("verify", stored(tmp_path, tiny_records.assign(specification=text)), "--sample", "8")
+    assert result.returncode == 1
+    assert result.stdout.count("its address is") == 8
+
+
+def test_other_kernels_stay_within_the_tolerances(bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path) -> None:
+    """The same processor rounds otherwise if it is told to do without its vectors."""
+    folder = stored(tmp_path, tiny_records)
+    result = bench("verify", folder, "--sample", "8", ATEN_CPU_CAPABILITY="default", MKL_CBWR="COMPATIBLE")
+    assert result.returncode == 0, result.stdout + result.stderr
+    if result.stdout.count("same bits") == 8:
+        pytest.skip("this machine rounds in one way alone")
+    assert "within tolerance: digits_rows" in result.stdout
+    assert ": rounding" in result.stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["status", "reason", "test", "validation", "opening", "curve_train_loss", "curve_validation", "curve_update"],
+)
+def test_in_the_same_environment_the_last_bit_counts(record: dict[str, Any], name: str) -> None:
+    value = record[name]
+    changed = "another" if isinstance(value, str) else next_after(np.atleast_1d(value))
+    again = {**record, name: changed if np.ndim(value) or isinstance(value, str) else changed[0]}
+    check = compare(record, again, SPREAD)
+    assert check.verdict == "differs"
+    assert check.tolerance == 0
+    assert check.reason.startswith(f"{name} ")
+    assert compare(record, record, SPREAD) == Check(record, record["test"], 0, "same bits")
+
+
+def test_times_and_commits_do_not_count(record: dict[str, Any]) -> None:
+    environment = json.dumps(json.loads(record["environment"]) | {"commit": "another", "dirty": True})
+    again = {**record, "seconds": 1e9, "curve_seconds": scaled(record["curve_seconds"], 2), "environment": environment}
+    assert compare(record, again, SPREAD).verdict == "same bits"
+
+
+def test_elsewhere_differences_are_judged_by_their_tolerances(record: dict[str, Any]) -> None:
+    def verdict(spread: float = SPREAD, **changes: Any) -> str:
+        return compare(record, elsewhere(record, **changes), spread).verdict
+
+    opening, test = record["opening"], record["test"]
+    assert verdict() == "same bits"
+    assert verdict(opening=scaled(opening, 1 + 0.9 * OPENING_TOLERANCE)) == "within tolerance"
+    assert verdict(opening=scaled(opening, 1 + 1.1 * OPENING_TOLERANCE)) == "differs"
+    assert verdict(opening=opening[:-1]) == "differs"
+    assert verdict(opening=scaled(opening, math.nan)) == "differs"
+    for sign in (-1, 1):
+        assert verdict(test=test + sign * 0.99 * SPREADS * SPREAD) == "within tolerance"
+        assert verdict(test=test + sign * 1.01 * SPREADS * SPREAD) == "differs"
+    assert verdict(spread=math.nan, test=test + 50) == "within tolerance"
+    assert verdict(status="diverged") == "differs"
+    assert verdict(curve_train_loss=scaled(record["curve_train_loss"], 2)) == "within tolerance"
+
+
+def test_a_record_without_first_losses_is_compared_in_all_else(record: dict[str, Any]) -> None:
+    older = {name: value for name, value in record.items() if name != "opening"}
+    for before in (older, {**older, "opening": None}, {**older, "opening": math.nan}):
+        assert compare(before, record, SPREAD).verdict == "same bits"
+        assert compare(before, elsewhere(record, test=-100.0), SPREAD).verdict == "differs"
+
+
+def test_a_record_of_an_older_environment_is_compared_by_what_it_tells(record: dict[str, Any]) -> None:
+    known = {name: value for name, value in json.loads(record["environment"]).items() if name != "rounding"}
+    older = {**record, "environment": json.dumps(known)}
+    assert compare(older, {**record, "test": 0.0}, SPREAD).tolerance == 0
+
+
+def test_records_that_cannot_be_trained_here_are_skipped_and_told(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path
+) -> None:
+    suite = ROOT / "examples" / "plugin.toml"
+    made = bench("run", suite, "--results", tmp_path, "--plugin", "examples.plugin")
+    assert made.returncode == 0, made.stderr
+    folder = tmp_path / "plugin"
+    alone = bench("verify", folder, "--sample", "2")
+    assert alone.returncode == 2
+    assert alone.stdout.count("is not registered; use --plugin: it was made with examples.plugin") == 2
+    assert "none of the records can be trained on this machine" in alone.stderr
+    assert bench("verify", folder, "--sample", "2", "--plugin", "examples.plugin").stdout.count("same bits") == 2
+    both = pd.concat([tiny_records, Store(folder).load().assign(profile="embedded")], ignore_index=True)
+    mixed = bench("verify", stored(tmp_path, both), "--sample", str(len(both)), "--seed", "0")
+    assert mixed.returncode == 0, mixed.stderr
+    assert mixed.stdout.count("same bits") == 8
+
+
+def test_records_whose_data_are_missing_are_skipped(bench: Bench, tmp_path: Path) -> None:
+    records = pd.read_parquet(ROOT / "results" / "reference" / "muon" / "records")
+    result = bench("verify", stored(tmp_path, records), "--sample", "1")
+    assert result.returncode == 2
+    assert "data fetch mnist" in result.stdout
+    assert "skipped" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere holds no records"),
+        (["results/reference/accuracy", "--profile", "full"], "unknown profile 'full'"),
+        (["results/reference/accuracy", "--sample", "0"], "'--sample'"),
+        (["results/reference/accuracy", "--seed", "-1"], "'--seed'"),
+    ],
+)
+def test_bad_input(bench: Bench, arguments: list[str], message: str) -> None:
+    result = bench("verify", *arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
+def test_what_the_exit_status_says(record: dict[str, Any]) -> None:
+    verdicts = {name: Check(record, 1.0, 0.0, name) for name in ("same bits", "within tolerance", "skipped", "differs")}
+    require_none_differs([verdicts[name] for name in ("same bits", "within tolerance", "skipped")])
+    with pytest.raises(InputError, match="none of the records"):
+        require_none_differs([verdicts["skipped"]] * 2)
+    with pytest.raises(CheckFailedError, match="1 of 4 records differ"):
+        require_none_differs(list(verdicts.values()))
