@@ -166,6 +166,18 @@ def test_a_start_that_saves_one_rule_and_loses_another_is_inconclusive(tmp_path:
     assert found(EQUAL, tmp_path).numbers.startswith("no mean change: with one rule")
 
 
+def test_another_task_of_the_kind_does_not_hide_that_a_mean_change_is_missing(tmp_path: Path) -> None:
+    tasks, rules = ["digits"], ["adam", "momentum"]
+    plain = study(lambda _, rule, *__: math.nan if rule == "adam" else 80.0, tasks, rules)
+    other = study(lambda _, rule, *__: 80.0 if rule == "adam" else math.nan, tasks, rules)
+    other = other[other["role"] == "test"].assign(tuned_task="digits", name="digits_sigma_2.0")
+    start = study(lambda *_: 80.0, ["digits_long"], rules).assign(specification=other["specification"].iloc[0])
+    clear = start[start["role"] == "test"].assign(tuned_task="digits_long", name="digits_long_sigma_2.0")
+    records = pd.concat([plain, other, start, clear], ignore_index=True)
+    stored(tmp_path, records.assign(key=records.index.astype(str)))
+    assert found(EQUAL, tmp_path).numbers.startswith("no mean change: with one rule")
+
+
 def timing(ratio: float, spread: float = 0.005, network: str = "rows") -> Timing:
     draw = np.random.default_rng(7)
     return Timing(network, "SGD", "path", 1e4, tuple(ratio + spread * draw.normal(size=30)), ratio - 1)
