@@ -187,4 +187,5 @@ def _commands(records: pd.DataFrame, suite: str, profile: str) -> list[str]:
     commits = {json.loads(text).get("commit", "") for text in records["environment"].unique()} - {""}
     checkout = [f"git checkout {commit}" for commit in commits] if len(commits) == 1 else []
     run = f"python -m bench run suites/{suite}.toml --profile {profile}"
-    return [*checkout, run, f"python -m bench report results/local/{suite} --profile {profile}"]
+    report = f"python -m bench report results/local/{suite} --profile {profile}"
+    return [*checkout, run, report, "python -m bench verify FOLDER    # some of these records alone"]

@@ -124,10 +124,10 @@ def from_record(record: Mapping[str, Any]) -> Run:
     names = {name: record[name] for name in ("suite", "profile", "name", "rule_name")}
     names |= {"space_name": record["space"], "tuned_on": (record["tuned_task"], record["tuned_space"])}
     try:
-        written = frozen(json.loads(record["specification"]))
+        written, environment = frozen(json.loads(record["specification"])), json.loads(record["environment"])
         for kind, name in _registered(written):
             if name not in registry.TABLES[kind]:
-                made_with = json.loads(record["environment"]).get("plugins") or "a plug-in that it does not name"
+                made_with = environment["plugins"] or "a plug-in that it does not name"
                 raise MissingDataError(f"{kind} {name!r} is not registered; use --plugin: it was made with {made_with}")
         rule = {**written["rule"], "rates": (written["lr"],)}
         run = Run(**{**written, **names, "rule": rule, "edge": bool(record["edge"]), "grown": int(record["grown"])})
@@ -137,7 +137,7 @@ def from_record(record: Mapping[str, Any]) -> Run:
             f"its specification is not that of a run: {'.'.join(map(str, first['loc']))}: {first['msg']}"
         ) from None
     except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"its specification is not that of a run: {in_a_line(error)}") from None
+        raise InputError(f"its specification or environment is not that of a run: {in_a_line(error)}") from None
     if run.key != record["key"]:
         raise InputError(f"its address is {record['key']}, that of its specification {run.key}")
     return run

@@ -86,7 +86,7 @@ def verify(records: pd.DataFrame, sample: int, seed: int, workers: int, console:
             verdict = "skipped" if isinstance(error, MissingDataError) else "differs"
             checks[record["key"]] = Check(record, math.nan, math.nan, verdict, str(error))
     again = _train(list(runs.values()), workers, console)
-    spreads = _spreads(records)
+    spreads = _spreads(records, again)
     for record in originals:
         if (key := record["key"]) in runs:
             checks[key] = compare(record, again[key], spreads.get(_arm(record), math.nan))
@@ -148,9 +148,11 @@ def _metric(record: Record) -> float:
     return float(record["test"] if record["role"] == "test" else record["validation"])
 
 
-def _spreads(records: pd.DataFrame) -> dict[tuple[str, str, str], float]:
+def _spreads(records: pd.DataFrame, again: Mapping[str, Record]) -> dict[tuple[str, str, str], float]:
     """Compute the spread between seeds of each arm, pooled over rates and roles; NaN where each has one seed."""
+    # What was trained again stands in for its record: one that was changed would make room for itself.
     values = records["test"].where(records["role"] == "test", records["validation"])
+    values = records["key"].map({key: _metric(record) for key, record in again.items()}).fillna(values)
     columns = [records[name] for name in ("name", "rule_name", "space", "lr", "role")]
     variances: Any = values.groupby(columns).var().groupby(level=[0, 1, 2]).mean()
     return dict(np.sqrt(variances))

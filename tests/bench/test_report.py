@@ -445,6 +445,7 @@ def test_a_folder_of_suites_has_a_page_of_verdicts(tmp_path: Path, bench: Bench)
 def test_the_report_says_how_to_repeat_it(tmp_path: Path) -> None:
     text = (report(tmp_path, planted()) / "report.md").read_text()
     assert "git checkout c0ffee\npython -m bench run suites/planted.toml --profile embedded\n" in text
+    assert "\npython -m bench verify FOLDER    # some of these records alone\n" in text
     assert "- 40 runs: commit c0ffee, cpu abacus" in text
 
 

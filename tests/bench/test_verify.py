@@ -97,8 +97,9 @@ def test_a_record_that_was_changed_is_found(
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("specification", "{}", "its specification is not that of a run: KeyError"),
-        ("specification", "not JSON", "its specification is not that of a run"),
+        ("specification", "{}", "its specification or environment is not that of a run: KeyError"),
+        ("specification", "not JSON", "its specification or environment is not that of a run"),
+        ("environment", "not JSON", "its specification or environment is not that of a run"),
         ("key", "0123456789abcdef", "its address is 0123456789abcdef, that of its specification "),
     ],
 )
@@ -130,6 +131,21 @@ def test_other_kernels_stay_within_the_tolerances(bench: Bench, tiny_records: pd
         pytest.skip("this machine rounds in one way alone")
     assert "within tolerance: digits_rows" in result.stdout
     assert ": rounding" in result.stdout
+
+
+def test_a_changed_record_does_not_make_room_for_itself(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path
+) -> None:
+    """Elsewhere, where the tolerance is that of the spread between seeds."""
+    row = tiny_records.index[tiny_records["role"] == "test"][0]
+    changed = tiny_records.copy()
+    changed.loc[row, "test"] += 1000
+    changed["environment"] = [elsewhere(record)["environment"] for record in tiny_records.to_dict("records")]
+    changed["opening"] *= 1 + 1e-6
+    result = bench("verify", stored(tmp_path, changed), "--sample", "8")
+    assert result.returncode == 1, result.stdout
+    assert result.stdout.count("within tolerance: ") == 7
+    assert result.stdout.count("differs: ") == 1
 
 
 @pytest.mark.parametrize(
