@@ -156,7 +156,9 @@ def report(folder: Path, profile: str | None, claims: Path) -> None:
 @click.argument("a", type=click.Path(path_type=Path))
 @click.argument("b", type=click.Path(path_type=Path))
 @click.option("--profile", default=None, help="Which records to compare, where a folder holds several profiles.")
-@click.option("--fail-on-regression", is_flag=True, help="Exit with status 1 if an arm of B is worse.")
+@click.option(
+    "--fail-on-regression", is_flag=True, help="Exit with status 1 if an arm of B is worse, or B lacks what A has."
+)
 @click.option(
     "--markdown", type=click.Path(path_type=Path), metavar="FILE", help="Write it as Markdown, for a pull request."
 )
@@ -193,9 +195,9 @@ def compare(a: Path, b: Path, profile: str | None, fail_on_regression: bool, mar
 def verify(folder: Path, sample: int, seed: int | None, profile: str | None, workers: int) -> None:
     """Train a random sample of the records in FOLDER again, and exit with status 1 if one comes out otherwise.
 
-    Where processor, kernels and versions are those of the record, all but times must be the same, bit for bit.
-    Elsewhere the first losses must be within 0.1 %, and the metric within six spreads between seeds, which is printed:
-    one run in a hundred is beyond by chance, as training amplifies how sums are rounded.
+    Where processor, rounding and versions are those of the record, all but times must be the same, bit for bit.
+    Elsewhere the first losses must be within 0.1 %, and the metrics within six spreads between seeds, which are
+    printed: one run in sixty is beyond by chance, as training amplifies how sums are rounded.
 
     Example: python -m bench verify results/reference/accuracy --sample 5
     """
@@ -209,10 +211,12 @@ def verify(folder: Path, sample: int, seed: int | None, profile: str | None, wor
     from bench.verify import require_none_differs
     from bench.verify import verify as verified
 
-    chosen = secrets.randbits(32) if seed is None else seed
-    checks = verified(of_profile(Store(folder), profile), sample, chosen, workers, Console(stderr=True))
+    chosen, store = secrets.randbits(32) if seed is None else seed, Store(folder)
+    records = of_profile(store, profile)
+    for line in [*store.omissions(), f"The same sample again: --sample {sample} --seed {chosen}"]:
+        click.echo(line)
+    checks = verified(records, sample, chosen, workers, Console(stderr=True))
     print_checks(checks)
-    click.echo(f"The same sample again: --sample {sample} --seed {chosen}")
     require_none_differs(checks)
 
 

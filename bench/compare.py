@@ -113,7 +113,8 @@ def compare(a: Store, b: Store, profile: str | None) -> Comparison:
     pairs, apart = _matched(*map(_arms, tests))
     if not pairs:
         raise InputError(f"{a.folder} and {b.folder} must have an arm in common; {'; '.join(apart)}")
-    heading, timed = _heading([f"{store.folder}, {profiles[0]}" for store in (a, b)], tests)
+    names = ["; ".join([f"{store.folder}, {profiles[0]}", *store.omissions()]) for store in (a, b)]
+    heading, timed = _heading(names, tests)
     rows = [_row(place, *pair, timed=timed) for place, pair in pairs.items()]
     worse, better = (stats.holm([getattr(row, side) for row in rows]) for side in ("worse", "better"))
     rows = [row._replace(worse=p, better=q) for row, p, q in zip(rows, worse, better, strict=True)]

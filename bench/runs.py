@@ -119,37 +119,45 @@ def from_record(record: Mapping[str, Any]) -> Run:
 
     Raises:
         MissingDataError: a plug-in that is not imported defines what it needs.
-        InputError: the record does not specify a run, or another one than its address says.
+        InputError: the record does not specify a run, or another one than its address or its columns say.
     """
     names = {name: record[name] for name in ("suite", "profile", "name", "rule_name")}
     names |= {"space_name": record["space"], "tuned_on": (record["tuned_task"], record["tuned_space"])}
     try:
-        written, environment = frozen(json.loads(record["specification"])), json.loads(record["environment"])
-        for kind, name in _registered(written):
-            if name not in registry.TABLES[kind]:
-                made_with = environment["plugins"] or "a plug-in that it does not name"
-                raise MissingDataError(f"{kind} {name!r} is not registered; use --plugin: it was made with {made_with}")
+        written = frozen(json.loads(record["specification"]))
+        _require_registered(written, json.loads(record["environment"]).get("plugins", ""))
         rule = {**written["rule"], "rates": (written["lr"],)}
         run = Run(**{**written, **names, "rule": rule, "edge": bool(record["edge"]), "grown": int(record["grown"])})
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(
-            f"its specification is not that of a run: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-        ) from None
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"its specification or environment is not that of a run: {in_a_line(error)}") from None
-    if run.key != record["key"]:
-        raise InputError(f"its address is {record['key']}, that of its specification {run.key}")
+        place = ".".join(map(str, first["loc"]))
+        raise InputError(f"its specification is not that of a run: {place}: {first['msg']}") from None
+    except (KeyError, TypeError) as error:
+        raise InputError(f"its specification is not that of a run: {in_a_line(error)}") from None
+    for name, value in {"key": run.key, **columns(run)}.items():
+        if record[name] != value:
+            raise InputError(f"its {name} is {record[name]}, that of its specification {value}")
     return run
 
 
-def _registered(written: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name what a specification takes from the registry."""
+def columns(run: Run) -> dict[str, Any]:
+    """Return what a record repeats of the specification, by its columns."""
+    repeated = run.model_dump(include={"study", "lr", "role", "index", "updates"})
+    return {**repeated, "model": run.space.model, "batch": run.task.batch}
+
+
+def _require_registered(written: Mapping[str, Any], plugins: str) -> None:
+    """Refuse a specification that takes from the registry what is not there."""
     task, space = written["task"], written["space"]
-    return [
-        ("task", task["task"]),
-        ("init", task["init"]),
-        ("space", space["space"]),
-        ("model", space["model"]),
-        ("optimizer", written["rule"]["optimizer"]),
-    ]
+    taken = {
+        "task": task["task"],
+        "init": task["init"],
+        "space": space["space"],
+        "model": space["model"],
+        "optimizer": written["rule"]["optimizer"],
+    }
+    for kind, name in taken.items():
+        if name not in registry.TABLES[kind]:
+            if not plugins:
+                raise InputError(f"its {kind} {name!r} is not registered, and it was made without plug-ins")
+            raise MissingDataError(f"{kind} {name!r} is not registered; use --plugin: it was made with {plugins}")

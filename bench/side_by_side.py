@@ -91,7 +91,7 @@ def regressions(comparison: Comparison) -> list[str]:
 
 
 def require_no_regression(comparison: Comparison) -> None:
-    """Refuse a comparison where B is worse.
+    """Refuse a comparison where B is worse, or lacks arms or seeds of A, which may be those that are worse.
 
     Args:
         comparison: the comparison.
@@ -101,6 +101,8 @@ def require_no_regression(comparison: Comparison) -> None:
     """
     if lines := regressions(comparison):
         raise CheckFailedError(f"B is worse: {'; '.join(lines)}")
+    if lost := [line for line in comparison.apart if "only in A" in line.partition(":")[0]]:
+        raise CheckFailedError(f"B lacks what A has: {'; '.join(lost)}")
 
 
 def _tables(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[list[str]]]]:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pyarrow import Table, concat_tables
+from pyarrow import ArrowException, Table, array, concat_tables
 from pyarrow.dataset import dataset
 from pyarrow.parquet import ParquetFile
 
+from bench.columns import contradictions, faults
 from bench.environment import environment
 from bench.errors import InputError
 from bench.runs import RECORD_VERSION, Run, labels
@@ -41,6 +42,7 @@ class Store:
         self.folder = folder
         self.records = folder / "records"
         self.index = folder / "index.json"
+        self.left_out = 0  # records of other versions that the last load came upon
 
     def prepare(self) -> None:
         """Create the folder.
@@ -129,17 +131,37 @@ class Store:
             A row per run and profile.
 
         Raises:
-            InputError: there are none, or one cannot be read.
+            InputError: there are none, one cannot be read or lacks a column, or two of one run disagree.
         """
         tables = [_read(path) for path in sorted(self.records.glob("*.parquet"))]
-        current = [each for each in tables if _versions(each) == {RECORD_VERSION}]
-        if not current:
-            what = f"{sum(map(len, tables))} records of other versions alone" if tables else "no records"
-            raise InputError(f"{self.folder} holds {what}; make some with python -m bench run SUITE")
-        records = _frame(current).drop_duplicates("key")
+        current = [_of_version(each) for each in tables]
+        self.left_out = sum(map(len, tables)) - sum(map(len, current))
+        if not any(map(len, current)):
+            raise InputError(f"{self.folder} holds {self._what_else()}")
+        records = _frame(current)
+        self._require_none(faults(records))
+        self._require_none(contradictions(records))
+        records = records.drop_duplicates("key")
         if index := self._index():
             records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
+        if records.empty:
+            raise InputError(f"{self.index} names none of the records; run the suite again")
         return records.sort_values(_ORDER, ignore_index=True)
+
+    def _what_else(self) -> str:
+        suites = sorted(path.parent.name for path in self.folder.glob("*/records"))
+        if suites:
+            return f"no records, but folders of suites: choose one of {', '.join(suites)}"
+        what = f"{self.left_out} records of other versions alone" if self.left_out else "no records"
+        return f"{what}; make some with python -m bench run SUITE"
+
+    def _require_none(self, lines: Iterator[str]) -> None:
+        if fault := next(lines, ""):
+            raise InputError(f"{self.records}: {fault}; delete what does not belong there, and run the suite again")
+
+    def omissions(self) -> list[str]:
+        """Say what the last load passed over: a line, or none."""
+        return [f"{self.left_out} records of other versions are left out"] if self.left_out else []
 
     def durations(self) -> Iterator[tuple[str, float, int]]:
         """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
@@ -152,10 +174,14 @@ class Store:
 
     def _index(self) -> dict[str, dict[str, dict[str, Any]]]:
         try:
-            return dict(json.loads(self.index.read_text(encoding="utf-8")))
+            index = json.loads(self.index.read_text(encoding="utf-8"))
+            known = {"suite", "profile", "name", "rule_name", "space", "tuned_task", "tuned_space", "edge", "grown"}
+            if any(set(names) != known for profile in index.values() for names in profile.values()):
+                raise ValueError("it must have the names of every run of every profile")
+            return dict(index)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{self.index}: the index cannot be read: {error}; delete it and run again") from None
 
     def _path(self, run: Run) -> Path | None:
@@ -232,12 +258,19 @@ def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFr
 
 
 def _frame(tables: Sequence[Table]) -> pd.DataFrame:
-    frame: pd.DataFrame = concat_tables(tables, promote_options="permissive").to_pandas()
+    try:
+        frame: pd.DataFrame = concat_tables(tables, promote_options="permissive").to_pandas()
+    except ArrowException as error:
+        raise InputError(f"records must have columns of the same types: {str(error).splitlines()[0]}") from None
     return frame
 
 
-def _versions(table: Table) -> set[Any]:
-    return set(table["version"].to_pylist()) if "version" in table.column_names else set()
+def _of_version(table: Table) -> Table:
+    """Keep the rows of the current version."""
+    if "version" not in table.column_names:
+        return table.slice(0, 0)
+    wanted = [version == RECORD_VERSION for version in table["version"].to_pylist()]
+    return table if all(wanted) else table.filter(array(wanted))
 
 
 def _read(path: Path) -> Table:

@@ -76,7 +76,10 @@ def at_best_rate(records: pd.DataFrame) -> pd.DataFrame:
     arms = zip(test["tuned_task"], test["tuned_space"], test["rule_name"], test["lr"], strict=True)
     kept = test[[rates.get((task, space, rule)) == lr for task, space, rule, lr in arms]]
     if kept.empty:
-        raise InputError("there are no test runs yet; let python -m bench run SUITE finish first")
+        which = (
+            f"of {len(test)} test runs none is at a rate that tuning chose" if len(test) else "there are no test runs"
+        )
+        raise InputError(f"{which}; let python -m bench run SUITE finish first")
     return kept
 
 

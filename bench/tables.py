@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Mapping, Sequence
 from math import isnan
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -201,7 +202,7 @@ def print_timings(suite: ThroughputSuite, timings: Sequence[Timing]) -> None:
     out.print(f"Medians of {suite.rounds} rounds of {suite.block} steps, in turns; {suite.threads} thread of torch.")
 
 
-_FATES = {"same bits": "green", "within tolerance": "green", "differs": "bold red", "skipped": "yellow"}
+_FATES = {"same bits": "green", "within tolerance": "green", "differs": "bold red"}
 
 
 def print_checks(checks: Sequence[Check]) -> None:
@@ -214,18 +215,36 @@ def print_checks(checks: Sequence[Check]) -> None:
     rows = plain_table("task", "rule", "space", "run", *right, "verdict", right=right)
     for check in checks:
         record = check.record
-        names = map(escape, (record["name"], record["rule_name"], record["space"]))
+        names = map(escape, _names(record))
         run = f"{record['role']} seed {record['index']}, rate {record['lr']:.3g}"
         numbers = (_number(each) for each in (check.before, check.again, check.tolerance))
-        rows.add_row(*names, run, *numbers, f"[{_FATES[check.verdict]}]{check.verdict}[/]")
+        rows.add_row(*names, run, *numbers, f"[{_FATES.get(check.verdict, 'yellow')}]{check.verdict}[/]")
     out = console()
     out.print(rows)
     for check in checks:
         if check.reason:
             place = "{name}, {rule_name}, {space}, {role} seed {index}".format_map(check.record)
             out.print(
-                f"{check.verdict}: {place}: {check.reason}", style=_FATES[check.verdict], markup=False, soft_wrap=True
+                f"{check.verdict}: {place}: {check.reason}",
+                style=_FATES.get(check.verdict, "yellow"),
+                markup=False,
+                soft_wrap=True,
             )
+
+
+def _names(record: Mapping[Any, Any]) -> list[str]:
+    """Name task, rule and space of a record; behind a name, what was trained under it, where that is another."""
+    run = json.loads(record["specification"])
+    model, space = (run.get("space", {}).get(key, "") for key in ("model", "space"))
+    trained = {
+        "name": run["task"]["task"],
+        "rule_name": run.get("rule", {}).get("optimizer", ""),
+        "space": space if model == "relu" else model,
+    }
+    return [
+        record[key] if str(own).lower() in str(record[key]).lower() else f"{record[key]} ({own})"
+        for key, own in trained.items()
+    ]
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,7 @@ from bench.entries import TaskEntry
 from bench.environment import environment
 from bench.errors import CheckFailedError, InputError, in_a_line
 from bench.models import Network
-from bench.runs import RECORD_VERSION, Run, labels
+from bench.runs import RECORD_VERSION, Run, columns, labels
 from bench.seeds import seed
 from bench.spaces import DivergedError, Problem, Step
 from bench.tasks import Split, Task
@@ -186,9 +186,7 @@ def train(run: Run) -> dict[str, Any]:
         "version": RECORD_VERSION,
         "key": run.key,
         **labels(run),
-        **run.model_dump(include={"study", "lr", "role", "index", "updates"}),
-        "model": run.space.model,
-        "batch": run.task.batch,
+        **columns(run),
         "specification": run.specification,
         "status": status,
         "reason": reason,

@@ -26,14 +26,16 @@ from bench.workers import Workers, progress_bar
 
 Record = Mapping[Any, Any]
 OPENING_TOLERANCE = 1e-3
-"""Relative difference of the first losses that other rounding explains: 0.5 % of runs exceed it."""
+"""Relative difference of the first losses that other rounding explains: 0.5 % of pairs exceed it."""
 SPREADS = 6
-"""Difference of the metric that other rounding explains, in spreads between seeds: 0.7 % of runs exceed it."""
-_ALIKE = ("cpu", "rounding", "platform", "python", "torch", "threads", "device")
+"""Difference of a metric that other rounding explains, in spreads between seeds: 1.1 % of pairs exceed it."""
+LEAST_TOLERANCE = 0.01
+"""The same, relative to the metric, where seeds hardly differ."""
+_ALIKE = ("cpu", "python", "torch", "threads", "device", "rounding")
 """What decides how sums are rounded, as far as records tell."""
-_FIXED = ("study", "lr", "role", "index", "updates", "model", "batch", "metric", "higher_is_better", "target", "status")
-"""What is the same in every environment: of 5,665 runs none diverged under one rounding and finished under another."""
-_ROUNDED = ("reason", "validation", "test", "curve_update", "curve_train_loss", "curve_validation")
+_FIXED = ("metric", "higher_is_better", "target", "status")
+"""What is the same in every environment."""
+_ROUNDED = ("curve_update", "reason", "validation", "test", "curve_train_loss", "curve_validation")
 """What is the same bit for bit in the same environment."""
 
 
@@ -44,7 +46,8 @@ class Check(NamedTuple):
         record: the record.
         again: its metric now; NaN where it was not trained again.
         tolerance: how far that may lie from the record; 0 in the same environment, NaN where it is not known.
-        verdict: ``"same bits"``, ``"within tolerance"``, ``"differs"`` or ``"skipped"``.
+        verdict: ``"same bits"``, ``"within tolerance"``, ``"not judged"`` where all but the metric is within it and the
+            tolerance of that is not known, ``"differs"`` or ``"skipped"``.
         reason: what differs, or why it was skipped.
     """
 
@@ -57,7 +60,7 @@ class Check(NamedTuple):
     @property
     def before(self) -> float:
         """The metric of the record."""
-        return _metric(self.record)
+        return float(self.record[_metric(self.record)])
 
 
 def verify(records: pd.DataFrame, sample: int, seed: int, workers: int, console: Console) -> list[Check]:
@@ -77,48 +80,47 @@ def verify(records: pd.DataFrame, sample: int, seed: int, workers: int, console:
         CheckFailedError: a run failed, which is no divergence.
     """
     chosen = records.sample(min(sample, len(records)), random_state=seed).sort_index()
-    originals: Sequence[Record] = chosen.to_dict("records")
+    originals: dict[Any, Record] = dict(zip(chosen.index, chosen.to_dict("records"), strict=True))
     checks, runs = {}, {}
-    for record in originals:
+    for place, record in originals.items():
         try:
-            runs[record["key"]] = _trainable(record)
+            runs[place] = _trainable(record)
         except InputError as error:
             verdict = "skipped" if isinstance(error, MissingDataError) else "differs"
-            checks[record["key"]] = Check(record, math.nan, math.nan, verdict, str(error))
-    again = _train(list(runs.values()), workers, console)
-    spreads = _spreads(records, again)
-    for record in originals:
-        if (key := record["key"]) in runs:
-            checks[key] = compare(record, again[key], spreads.get(_arm(record), math.nan))
-    return [checks[record["key"]] for record in originals]
+            checks[place] = Check(record, math.nan, math.nan, verdict, str(error))
+    again = _train(list(runs.values()), workers, console).set_axis(list(runs))
+    spreads = {name: _spreads(records, again, name) for name in ("validation", "test")}
+    for place, new in zip(runs, again.to_dict("records"), strict=True):
+        record = originals[place]
+        checks[place] = compare(record, new, {name: each.get(_arm(record), math.nan) for name, each in spreads.items()})
+    return [checks[place] for place in originals]
 
 
-def compare(record: Record, again: Record, spread: float) -> Check:
+def compare(record: Record, again: Record, spreads: Mapping[str, float]) -> Check:
     """Compare a record with what its run did when it was trained again.
 
     Args:
         record: the record.
         again: that of the same run.
-        spread: standard deviation of the metric between seeds of its arm; NaN where it is not known.
+        spreads: standard deviations of ``validation`` and ``test`` between seeds of its arm; NaN where not known.
 
     Returns:
         The check.
     """
-    value, tolerance = _metric(again), 0.0
-    different = [name for name in _FIXED if not _same(record[name], again[name])]
-    rounded = [name for name in _ROUNDED if not _same(record[name], again[name])]
-    if _has_opening(record) and not _same(record["opening"], again["opening"]):
-        rounded.append("opening")
-    if not (different or rounded):
-        return Check(record, value, tolerance, "same bits")
-    if unlike := _unlike(record, again):
-        tolerance = SPREADS * spread
-        different += _beyond(record, again, tolerance)
-        if not different:
-            return Check(record, value, tolerance, "within tolerance", unlike)
-    else:
-        different += rounded
-    return Check(record, value, tolerance, "differs", "; ".join(_change(name, record, again) for name in different))
+    value = float(again[_metric(record)])
+    names = [*_FIXED, *_ROUNDED, *(["opening"] if _has_opening(record) else [])]
+    different = [name for name in names if not _same(record.get(name), again[name])]
+    if not different:
+        return Check(record, value, 0.0, "same bits")
+    if not (unlike := _unlike(record, again)):
+        return Check(record, value, 0.0, "differs", _changes(different, record, again))
+    tolerances = {name: _tolerance(spread, again[name]) for name, spread in spreads.items()}
+    tolerance = tolerances[_metric(record)]
+    if beyond := [name for name in different if _beyond(name, record, again, tolerances)]:
+        return Check(record, value, tolerance, "differs", _changes(beyond, record, again))
+    if math.isnan(tolerance) and math.isfinite(value):
+        return Check(record, value, tolerance, "not judged", f"{unlike}; no two seeds at one rate tell the tolerance")
+    return Check(record, value, tolerance, "within tolerance", unlike)
 
 
 def _trainable(record: Record) -> Run:
@@ -130,32 +132,38 @@ def _trainable(record: Record) -> Run:
     return run
 
 
-def _train(runs: Sequence[Run], workers: int, console: Console) -> dict[str, Record]:
+def _train(runs: Sequence[Run], workers: int, console: Console) -> pd.DataFrame:
+    """Train runs, and return their records in this order."""
+    if not runs:
+        return pd.DataFrame(columns=["validation", "test"])
     with tempfile.TemporaryDirectory() as folder, progress_bar(console) as progress:
         store = Store(Path(folder) / "again")
         store.prepare()
         with Workers(store, workers, progress) as pool:
             pool.finish(runs, "training again", len(runs))
-        return {record["key"]: record for record in store.of(runs).to_dict("records")} if runs else {}
+        return store.of(runs)
 
 
-def _arm(record: Record) -> tuple[str, str, str]:
-    return record["name"], record["rule_name"], record["space"]
+def _arm(record: Record) -> tuple[str, str, str, str]:
+    return record["name"], record["rule_name"], record["space"], record["role"]
 
 
-def _metric(record: Record) -> float:
-    """Return the test metric of a test run, the validation metric of a tuning run."""
-    return float(record["test"] if record["role"] == "test" else record["validation"])
+def _metric(record: Record) -> str:
+    """Name the metric that counts: that of the test data for test runs, of the validation data for tuning runs."""
+    return "test" if record["role"] == "test" else "validation"
 
 
-def _spreads(records: pd.DataFrame, again: Mapping[str, Record]) -> dict[tuple[str, str, str], float]:
-    """Compute the spread between seeds of each arm, pooled over rates and roles; NaN where each has one seed."""
+def _spreads(records: pd.DataFrame, again: pd.DataFrame, name: str) -> dict[tuple[str, str, str, str], float]:
+    """Compute the spread of a metric between seeds, pooled over the rates of an arm; NaN where each has one seed."""
     # What was trained again stands in for its record: one that was changed would make room for itself.
-    values = records["test"].where(records["role"] == "test", records["validation"])
-    values = records["key"].map({key: _metric(record) for key, record in again.items()}).fillna(values)
-    columns = [records[name] for name in ("name", "rule_name", "space", "lr", "role")]
-    variances: Any = values.groupby(columns).var().groupby(level=[0, 1, 2]).mean()
+    values = again[name].astype(float).combine_first(records[name])
+    columns = [records[column] for column in ("name", "rule_name", "space", "role", "lr")]
+    variances: Any = values.groupby(columns).var().groupby(level=[0, 1, 2, 3]).mean()
     return dict(np.sqrt(variances))
+
+
+def _tolerance(spread: float, value: float) -> float:
+    return max(SPREADS * spread, LEAST_TOLERANCE * abs(value)) if math.isfinite(spread) else math.nan
 
 
 def _unlike(record: Record, again: Record) -> str:
@@ -164,34 +172,40 @@ def _unlike(record: Record, again: Record) -> str:
     return ", ".join(name for name in _ALIKE if name in before and before[name] != after[name])
 
 
-def _beyond(record: Record, again: Record, tolerance: float) -> list[str]:
-    """Name what lies beyond its tolerance; what has none is not judged."""
-    beyond = []
-    if _has_opening(record):
-        before, after = (np.asarray(each["opening"], dtype=float) for each in (record, again))
-        near = before.shape == after.shape and np.allclose(after, before, rtol=OPENING_TOLERANCE, atol=0)
-        beyond += [] if near else ["opening"]
-    if abs(_metric(again) - _metric(record)) > tolerance:
-        beyond.append("test" if record["role"] == "test" else "validation")
-    return beyond
+def _beyond(name: str, record: Record, again: Record, tolerances: Mapping[str, float]) -> bool:
+    """Tell whether a difference is more than other rounding explains; a metric without tolerance is not judged."""
+    before, after = record.get(name, math.nan), again[name]
+    if name == "opening":
+        alike = np.shape(before) == np.shape(after)
+        return not (alike and np.allclose(after, np.asarray(before, dtype=float), rtol=OPENING_TOLERANCE, atol=0))
+    if name in tolerances:
+        unknown = math.isnan(tolerances[name]) and math.isfinite(before) and math.isfinite(after)
+        return not (unknown or abs(after - before) <= tolerances[name])  # which nothing that is not a number is
+    return name in _FIXED or (name == "curve_update" and again["status"] == "finished")
 
 
 def _has_opening(record: Record) -> bool:
-    """Tell whether a record has its first losses; older ones do not."""
-    return np.ndim(record.get("opening", 0)) > 0
+    """Tell whether a record must have its first losses; older ones do not."""
+    return "rounding" in json.loads(record["environment"]) or np.ndim(record.get("opening", 0)) > 0
 
 
 def _same(before: Any, after: Any) -> bool:
     """Tell whether two values are the same, numbers bit for bit, where NaN is itself."""
-    if isinstance(before, str):
-        return bool(before == after)
-    return np.array_equal(np.asarray(before, dtype=float), np.asarray(after, dtype=float), equal_nan=True)
+    if isinstance(after, str) or np.shape(before) != np.shape(after):
+        return bool(np.shape(before) == np.shape(after) and before == after)
+    try:
+        return np.array_equal(np.asarray(before, dtype=float), np.asarray(after, dtype=float), equal_nan=True)
+    except (TypeError, ValueError):
+        return False
 
 
-def _change(name: str, record: Record, again: Record) -> str:
+def _changes(names: Sequence[str], record: Record, again: Record) -> str:
+    return "; ".join(_change(name, record.get(name, "nothing"), again[name]) for name in names)
+
+
+def _change(name: str, before: Any, after: Any) -> str:
     """Write a change, of a curve at the first of its values that is another."""
-    before, after = record[name], again[name]
-    if not np.ndim(before):
+    if np.ndim(before) != np.ndim(after) or not np.ndim(after):
         return f"{name} {before} before, {after} now"
     if len(before) != len(after):
         return f"{name} of {len(before)} values before, {len(after)} now"

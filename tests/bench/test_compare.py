@@ -460,7 +460,7 @@ def test_folders_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
     other = Store(stored(tmp_path / "other", planted(tasks=["adding"])))
     for b, profile, message in (
         (Store(tmp_path / "nowhere"), None, "nowhere holds no records"),
-        (tuning, None, "tuning/planted: there are no test runs yet"),
+        (tuning, None, "tuning/planted: there are no test runs"),
         (full, None, "profiles must be the same: .*a/planted holds embedded, .*full/planted holds full"),
         (full, "embedded", "unknown profile 'embedded'; .*full/planted holds full"),
         (

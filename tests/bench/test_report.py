@@ -385,7 +385,7 @@ def test_missing_arms_are_listed(tmp_path: Path) -> None:
 def test_tuning_runs_alone_are_no_report(tmp_path: Path) -> None:
     frame = planted()
     folder = stored(tmp_path, frame[frame["role"] == "tuning"])
-    with pytest.raises(InputError, match="there are no test runs yet; let python -m bench run SUITE finish first"):
+    with pytest.raises(InputError, match="there are no test runs; let python -m bench run SUITE finish first"):
         write(Store(folder), None, CLAIMS)
 
 

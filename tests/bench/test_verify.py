@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -14,11 +15,11 @@ import pytest
 
 from bench.errors import CheckFailedError, InputError
 from bench.store import Store
-from bench.verify import OPENING_TOLERANCE, SPREADS, Check, compare, require_none_differs
+from bench.verify import LEAST_TOLERANCE, OPENING_TOLERANCE, SPREADS, Check, compare, require_none_differs
 from tests.bench.conftest import ROOT, TINY, Bench
 from tests.bench.planted import stored
 
-SPREAD = 2.0
+SPREADS_OF_SEEDS = {"validation": 3.0, "test": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,7 @@ test_runs.__test__ = False  # type: ignore[attr-defined]
 
 def elsewhere(record: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """A record that was made where sums are rounded otherwise."""
-    environment = json.loads(record["environment"]) | {"rounding": "another"}
+    environment = json.loads(record["environment"]) | {"torch": "another"}
     return {**record, "environment": json.dumps(environment), **changes}
 
 
@@ -75,11 +76,11 @@ def test_the_seed_chooses_the_sample_and_is_told(bench: Bench, tiny_records: pd.
     drawn = bench("verify", folder, "--sample", "2")
     assert drawn.returncode == 0, drawn.stderr
     assert drawn.stdout.count("same bits") == 2
-    command = drawn.stdout.splitlines()[-1].partition(": ")[2].split()
+    command = drawn.stdout.splitlines()[0].partition(": ")[2].split()
     assert bench("verify", folder, *command).stdout == drawn.stdout
 
 
-@pytest.mark.parametrize("change", [{"test": 1e-9}, {"validation": -1.0}, {"lr": 0.1}, {"index": 7}])
+@pytest.mark.parametrize("change", [{"test": 1e-9}, {"validation": -1.0}, {"target": 0.5}])
 def test_a_record_that_was_changed_is_found(
     bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path, change: dict[str, float]
 ) -> None:
@@ -97,14 +98,15 @@ def test_a_record_that_was_changed_is_found(
 @pytest.mark.parametrize(
     ("column", "value", "reason"),
     [
-        ("specification", "{}", "its specification or environment is not that of a run: KeyError"),
-        ("specification", "not JSON", "its specification or environment is not that of a run"),
-        ("environment", "not JSON", "its specification or environment is not that of a run"),
-        ("key", "0123456789abcdef", "its address is 0123456789abcdef, that of its specification "),
+        ("specification", '{"task": {"task": "digits"}}', "its specification is not that of a run: KeyError"),
+        ("key", "0123456789abcdef", "its key is 0123456789abcdef, that of its specification "),
+        ("lr", 0.5, "its lr is 0.5, that of its specification 0.01"),
+        ("index", 7, "its index is 7, that of its specification "),
+        ("model", "gru", "its model is gru, that of its specification relu"),
     ],
 )
-def test_a_record_of_no_run_differs(
-    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path, column: str, value: str, reason: str
+def test_a_record_of_another_run_than_it_says_differs_before_it_is_trained(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path, column: str, value: object, reason: str
 ) -> None:
     changed = tiny_records.assign(**{column: tiny_records[column].where(tiny_records.index != 0, value)})
     result = bench("verify", stored(tmp_path, changed), "--sample", "8")
@@ -119,7 +121,24 @@ def test_another_setting_in_the_specification_is_found(
     text = tiny_records["specification"].str.replace('"hidden":8', '"hidden":16')
     result = bench("verify", stored(tmp_path, tiny_records.assign(specification=text)), "--sample", "8")
     assert result.returncode == 1
-    assert result.stdout.count("its address is") == 8
+    assert result.stdout.count("its key is") == 8
+
+
+def test_a_name_that_was_made_up_is_no_plug_in(bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path) -> None:
+    text = tiny_records["specification"].str.replace('"task":"digits"', '"task":"nowhere"')
+    changed = tiny_records.assign(specification=text.where(tiny_records.index == 0, tiny_records["specification"]))
+    result = bench("verify", stored(tmp_path, changed), "--sample", "8")
+    assert result.returncode == 1
+    assert "its task 'nowhere' is not registered, and it was made without plug-ins" in result.stdout
+
+
+def test_what_was_trained_is_shown_behind_a_name_that_says_otherwise(
+    bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path
+) -> None:
+    swapped = tiny_records.assign(space=tiny_records["space"].map({"weight": "path", "path": "weight"}))
+    result = bench("verify", stored(tmp_path, swapped), "--sample", "8")
+    assert result.stdout.count("path (weight)") == result.stdout.count("weight (path)") == 4
+    assert result.stdout.count("momentum (SGD)") == 8
 
 
 def test_other_kernels_stay_within_the_tolerances(bench: Bench, tiny_records: pd.DataFrame, tmp_path: Path) -> None:
@@ -144,7 +163,8 @@ def test_a_changed_record_does_not_make_room_for_itself(
     changed["opening"] *= 1 + 1e-6
     result = bench("verify", stored(tmp_path, changed), "--sample", "8")
     assert result.returncode == 1, result.stdout
-    assert result.stdout.count("within tolerance: ") == 7
+    assert result.stdout.count("within tolerance: ") == 3
+    assert result.stdout.count("not judged: ") == 4  # tuning runs of one seed
     assert result.stdout.count("differs: ") == 1
 
 
@@ -156,48 +176,70 @@ def test_in_the_same_environment_the_last_bit_counts(record: dict[str, Any], nam
     value = record[name]
     changed = "another" if isinstance(value, str) else next_after(np.atleast_1d(value))
     again = {**record, name: changed if np.ndim(value) or isinstance(value, str) else changed[0]}
-    check = compare(record, again, SPREAD)
+    check = compare(record, again, SPREADS_OF_SEEDS)
     assert check.verdict == "differs"
     assert check.tolerance == 0
     assert check.reason.startswith(f"{name} ")
-    assert compare(record, record, SPREAD) == Check(record, record["test"], 0, "same bits")
+    assert compare(record, record, SPREADS_OF_SEEDS) == Check(record, record["test"], 0, "same bits")
 
 
 def test_times_and_commits_do_not_count(record: dict[str, Any]) -> None:
     environment = json.dumps(json.loads(record["environment"]) | {"commit": "another", "dirty": True})
     again = {**record, "seconds": 1e9, "curve_seconds": scaled(record["curve_seconds"], 2), "environment": environment}
-    assert compare(record, again, SPREAD).verdict == "same bits"
+    assert compare(record, again, SPREADS_OF_SEEDS).verdict == "same bits"
 
 
 def test_elsewhere_differences_are_judged_by_their_tolerances(record: dict[str, Any]) -> None:
-    def verdict(spread: float = SPREAD, **changes: Any) -> str:
-        return compare(record, elsewhere(record, **changes), spread).verdict
+    def verdict(spreads: Mapping[str, float] = SPREADS_OF_SEEDS, **changes: Any) -> str:
+        return compare(record, elsewhere(record, **changes), spreads).verdict
 
-    opening, test = record["opening"], record["test"]
     assert verdict() == "same bits"
+    opening = record["opening"]
     assert verdict(opening=scaled(opening, 1 + 0.9 * OPENING_TOLERANCE)) == "within tolerance"
     assert verdict(opening=scaled(opening, 1 + 1.1 * OPENING_TOLERANCE)) == "differs"
     assert verdict(opening=opening[:-1]) == "differs"
     assert verdict(opening=scaled(opening, math.nan)) == "differs"
-    for sign in (-1, 1):
-        assert verdict(test=test + sign * 0.99 * SPREADS * SPREAD) == "within tolerance"
-        assert verdict(test=test + sign * 1.01 * SPREADS * SPREAD) == "differs"
-    assert verdict(spread=math.nan, test=test + 50) == "within tolerance"
-    assert verdict(status="diverged") == "differs"
+    for sign, (name, spread) in itertools.product((-1, 1), SPREADS_OF_SEEDS.items()):
+        far = sign * SPREADS * spread
+        assert verdict(**{name: record[name] + 0.99 * far}) == "within tolerance"
+        assert verdict(**{name: record[name] + 1.01 * far}) == "differs"
+    none = dict.fromkeys(SPREADS_OF_SEEDS, 0.0)
+    assert verdict(none, test=record["test"] * (1 + 0.9 * LEAST_TOLERANCE)) == "within tolerance"
+    assert verdict(none, test=record["test"] * (1 + 1.1 * LEAST_TOLERANCE)) == "differs"
+    assert verdict(status="diverged") == verdict(curve_update=[3.0, 7.0]) == "differs"
+    assert verdict(status="diverged", curve_update=[3.0], validation=math.nan, test=math.nan) == "differs"
     assert verdict(curve_train_loss=scaled(record["curve_train_loss"], 2)) == "within tolerance"
 
 
+def test_a_metric_that_is_not_a_number_is_not_within_a_tolerance(record: dict[str, Any]) -> None:
+    unknown = dict.fromkeys(SPREADS_OF_SEEDS, math.nan)
+    for spreads in (SPREADS_OF_SEEDS, unknown):
+        assert compare({**record, "test": math.nan}, elsewhere(record), spreads).verdict == "differs"
+        assert compare(record, elsewhere(record, test=math.nan), spreads).verdict == "differs"
+    assert compare(record, elsewhere(record, test=record["test"] + 1), unknown).verdict == "not judged"
+
+
+def test_runs_that_diverged_elsewhere_as_well_may_do_so_at_another_update(record: dict[str, Any]) -> None:
+    lost = {**record, "status": "diverged", "validation": math.nan, "test": math.nan}
+    again = elsewhere(lost, curve_update=[3.0], curve_validation=[1.0], curve_train_loss=[1.0], reason="later")
+    assert compare(lost, again, SPREADS_OF_SEEDS).verdict == "within tolerance"
+
+
 def test_a_record_without_first_losses_is_compared_in_all_else(record: dict[str, Any]) -> None:
-    older = {name: value for name, value in record.items() if name != "opening"}
+    known = {name: value for name, value in json.loads(record["environment"]).items() if name != "rounding"}
+    older = {name: value for name, value in record.items() if name != "opening"} | {"environment": json.dumps(known)}
     for before in (older, {**older, "opening": None}, {**older, "opening": math.nan}):
-        assert compare(before, record, SPREAD).verdict == "same bits"
-        assert compare(before, elsewhere(record, test=-100.0), SPREAD).verdict == "differs"
+        assert compare(before, record, SPREADS_OF_SEEDS).verdict == "same bits"
+        assert compare(before, {**record, "test": -100.0}, SPREADS_OF_SEEDS).verdict == "differs"
+    for lacking in (None, "text", math.nan):  # the environment tells that it is no older record
+        for again in (record, elsewhere(record)):
+            assert compare({**record, "opening": lacking}, again, SPREADS_OF_SEEDS).verdict == "differs"
 
 
 def test_a_record_of_an_older_environment_is_compared_by_what_it_tells(record: dict[str, Any]) -> None:
     known = {name: value for name, value in json.loads(record["environment"]).items() if name != "rounding"}
     older = {**record, "environment": json.dumps(known)}
-    assert compare(older, {**record, "test": 0.0}, SPREAD).tolerance == 0
+    assert compare(older, {**record, "test": 0.0}, SPREADS_OF_SEEDS).tolerance == 0
 
 
 def test_records_that_cannot_be_trained_here_are_skipped_and_told(
@@ -242,9 +284,10 @@ def test_bad_input(bench: Bench, arguments: list[str], message: str) -> None:
 
 
 def test_what_the_exit_status_says(record: dict[str, Any]) -> None:
-    verdicts = {name: Check(record, 1.0, 0.0, name) for name in ("same bits", "within tolerance", "skipped", "differs")}
-    require_none_differs([verdicts[name] for name in ("same bits", "within tolerance", "skipped")])
+    fine = ("same bits", "within tolerance", "not judged", "skipped")
+    verdicts = {name: Check(record, 1.0, 0.0, name) for name in (*fine, "differs")}
+    require_none_differs([verdicts[name] for name in fine])
     with pytest.raises(InputError, match="none of the records"):
         require_none_differs([verdicts["skipped"]] * 2)
-    with pytest.raises(CheckFailedError, match="1 of 4 records differ"):
+    with pytest.raises(CheckFailedError, match="1 of 5 records differ"):
         require_none_differs(list(verdicts.values()))
