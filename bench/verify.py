@@ -204,12 +204,15 @@ def _changes(names: Sequence[str], record: Record, again: Record) -> str:
 
 
 def _change(name: str, before: Any, after: Any) -> str:
-    """Write a change, of a curve at the first of its values that is another."""
+    """Write a change, of a curve at the value that changed most."""
     if np.ndim(before) != np.ndim(after) or not np.ndim(after):
         return f"{name} {before} before, {after} now"
     if len(before) != len(after):
         return f"{name} of {len(before)} values before, {len(after)} now"
-    at = next(place for place, both in enumerate(zip(before, after, strict=True)) if not _same(*both))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        changes = np.abs(np.divide(after, before) - 1)
+    same = [_same(*both) for both in zip(before, after, strict=True)]
+    at = int(np.argmax(np.where(same, -1.0, np.nan_to_num(changes, nan=math.inf))))
     return f"{name} {before[at]} before, {after[at]} now, value {at + 1} of {len(before)}"
 
 

@@ -183,6 +183,17 @@ def test_in_the_same_environment_the_last_bit_counts(record: dict[str, Any], nam
     assert compare(record, record, SPREADS_OF_SEEDS) == Check(record, record["test"], 0, "same bits")
 
 
+def test_a_curve_is_quoted_where_it_changed_most(record: dict[str, Any]) -> None:
+    first, second, third = record["opening"]
+    again = {**record, "opening": [first * (1 + 1e-7), second, third * 1.5]}
+    assert compare(record, again, SPREADS_OF_SEEDS).reason == (
+        f"opening {third} before, {third * 1.5} now, value 3 of 3"
+    )
+    lost = {**record, "opening": [first, math.nan, math.nan]}
+    again = {**lost, "opening": [first, math.nan, 0.0]}
+    assert compare(lost, again, SPREADS_OF_SEEDS).reason == "opening nan before, 0.0 now, value 3 of 3"
+
+
 def test_times_and_commits_do_not_count(record: dict[str, Any]) -> None:
     environment = json.dumps(json.loads(record["environment"]) | {"commit": "another", "dirty": True})
     again = {**record, "seconds": 1e9, "curve_seconds": scaled(record["curve_seconds"], 2), "environment": environment}
