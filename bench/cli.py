@@ -61,12 +61,7 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
 
 
 @main.command()
-@options.suite
-@options.profile
-@options.tasks
-@options.results
-@options.workers
-@options.plugins
+@options.of_a_suite
 def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
     """Train every run of SUITE that has no record yet.
 
@@ -85,12 +80,7 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
 
 
 @main.command()
-@options.suite
-@options.profile
-@options.tasks
-@options.results
-@options.workers
-@options.plugins
+@options.of_a_suite
 def plan(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
     """Print what SUITE would run: arms, learning rates, runs, and how long it takes; train and write nothing.
 

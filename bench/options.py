@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -37,3 +38,10 @@ results = click.option(
 workers = click.option(
     "--workers", type=click.IntRange(min=1), default=os.cpu_count(), show_default="cores", help="Processes."
 )
+
+
+def of_a_suite(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the arguments and options that say which runs of which suite, and where their records are."""
+    for option in (plugins, workers, results, tasks, profile, suite):
+        command = option(command)
+    return command
