@@ -10,6 +10,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,8 @@ class Store:
         Raises:
             InputError: there are none, one cannot be read or lacks a column, or two of one run disagree.
         """
-        tables = [_read(path) for path in sorted(self.records.glob("*.parquet"))]
+        with ThreadPoolExecutor() as readers:
+            tables = list(readers.map(_read, sorted(self.records.glob("*.parquet"))))
         current = [_of_version(each) for each in tables]
         self.left_out = sum(map(len, tables)) - sum(map(len, current))
         if not any(map(len, current)):
@@ -276,7 +278,7 @@ def _of_version(table: Table) -> Table:
 def _read(path: Path) -> Table:
     try:
         with ParquetFile(path) as file:
-            return file.read()
+            return file.read(use_threads=file.metadata.num_rows > 1_000)  # below, threads cost more than they save
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path}: the record cannot be read: {reason}; delete it and run again") from None
