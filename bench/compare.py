@@ -14,6 +14,7 @@ import pandas as pd
 
 from bench import stats
 from bench.entries import Rule, SpaceEntry, TaskEntry
+from bench.environment import MACHINE
 from bench.errors import InputError
 from bench.regression import diverges_more, fell
 from bench.runs import outcome
@@ -25,8 +26,6 @@ from bench.summary import at_best_rate, of_profile, order
 DIVERGING = stats.ALPHA / 2
 """What the p-value of divergence must be below: it adds to the false alarms of the arms, which are 3 % at most."""
 WORSE = "worse (regression)"
-_MACHINE = ("cpu", "device", "threads", "torch", "python")
-"""What must be alike where times are compared."""
 
 Place = tuple[str, str, str]
 """Names of task, rule and space."""
@@ -83,12 +82,14 @@ class Comparison:
         heading: where A and B are from, and in what their environments differ.
         rows: the arms that are compared.
         apart: what is not compared, and why.
+        lost: those of them that A has and B has not.
         diverging: p-value that more runs diverge in B, over all arms together.
     """
 
     heading: list[str]
     rows: list[Row]
     apart: list[str]
+    lost: list[str]
     diverging: float
 
 
@@ -110,7 +111,7 @@ def compare(a: Store, b: Store, profile: str | None) -> Comparison:
     profiles = [str(test["profile"].iloc[0]) for test in tests]
     if len(set(profiles)) > 1:
         raise InputError(f"profiles must be the same: {a.folder} holds {profiles[0]}, {b.folder} holds {profiles[1]}")
-    pairs, apart = _matched(*map(_arms, tests))
+    pairs, apart, lost = _matched(*map(_arms, tests))
     if not pairs:
         raise InputError(f"{a.folder} and {b.folder} must have an arm in common; {'; '.join(apart)}")
     names = ["; ".join([f"{store.folder}, {profiles[0]}", *store.omissions()]) for store in (a, b)]
@@ -118,7 +119,7 @@ def compare(a: Store, b: Store, profile: str | None) -> Comparison:
     rows = [_row(place, *pair, timed=timed) for place, pair in pairs.items()]
     worse, better = (stats.holm([getattr(row, side) for row in rows]) for side in ("worse", "better"))
     rows = [row._replace(worse=p, better=q) for row, p, q in zip(rows, worse, better, strict=True)]
-    return Comparison(heading, rows, apart, diverges_more([(row.seeds, *row.diverged) for row in rows]))
+    return Comparison(heading, rows, apart, lost, diverges_more([(row.seeds, *row.diverged) for row in rows]))
 
 
 def _test(store: Store, profile: str | None) -> pd.DataFrame:
@@ -136,24 +137,29 @@ def _arms(test: pd.DataFrame) -> dict[Place, pd.DataFrame]:
     return {place: arm.assign(score=scores[place]).dropna(subset="score") for place, arm in arms}
 
 
-def _matched(a: Mapping[Place, pd.DataFrame], b: Mapping[Place, pd.DataFrame]) -> tuple[dict[Place, Pair], list[str]]:
-    """Find the arms that both have, over the seeds that both have, and tell what is left out, and why."""
+def _matched(
+    a: Mapping[Place, pd.DataFrame], b: Mapping[Place, pd.DataFrame]
+) -> tuple[dict[Place, Pair], list[str], list[str]]:
+    """Find the arms that both have, over the seeds that both have; tell what is left out, and what of it B lacks."""
     pairs: dict[Place, Pair] = {}
-    apart: dict[str, list[Place]] = defaultdict(list)
+    apart: dict[tuple[str, str], list[Place]] = defaultdict(list)  # by what it is, and who alone has it
     places = sorted({**a, **b}, key=lambda place: order(*place))
     for place in places:
         if place not in a or place not in b:
-            apart[f"only in {'A' if place in a else 'B'}"].append(place)
+            apart["", "A" if place in a else "B"].append(place)
         elif unlike := _unlike(_settings(a[place]), _settings(b[place])):
-            apart[unlike].append(place)
+            apart[unlike, ""].append(place)
         else:
             seeds = a[place].index.intersection(b[place].index)
             if len(seeds):
                 pairs[place] = a[place].loc[seeds], b[place].loc[seeds]
             for side, arms in (("A", a), ("B", b)):
                 if len(more := arms[place].index.difference(seeds)):
-                    apart[f"seed{'s' * (len(more) > 1)} {', '.join(map(str, more))} only in {side}"].append(place)
-    return pairs, [f"{reason}: {_listed(each, places)}" for reason, each in apart.items()]
+                    apart[f"seed{'s' * (len(more) > 1)} {', '.join(map(str, more))} ", side].append(place)
+    lines = [
+        (side, f"{what}{side and f'only in {side}'}: {_listed(each, places)}") for (what, side), each in apart.items()
+    ]
+    return pairs, [line for _, line in lines], [line for side, line in lines if side == "A"]
 
 
 def _settings(arm: pd.DataFrame) -> dict[str, Any]:
@@ -219,7 +225,7 @@ def _heading(names: Sequence[str], tests: Sequence[pd.DataFrame]) -> tuple[list[
         if known[0].get(key) != known[1].get(key)
     ]
     lines.append(f"They differ in {', '.join(differing)}." if differing else "Their environments are alike.")
-    unlike = [key for key in _MACHINE if known[0].get(key) != known[1].get(key) or len(known[0].get(key, [])) != 1]
+    unlike = [key for key in MACHINE if known[0].get(key) != known[1].get(key) or len(known[0].get(key, [])) != 1]
     if unlike:
         lines.append(f"Times are not compared, for the environments are not known to be alike in {', '.join(unlike)}.")
     return lines, not unlike

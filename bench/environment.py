@@ -8,6 +8,9 @@ import platform
 import subprocess
 from pathlib import Path
 
+MACHINE = ("cpu", "device", "threads", "torch", "python")
+"""Keys of an environment that must be alike where times, or the last bits of results, are compared."""
+
 
 @functools.cache
 def environment() -> dict[str, str | int | bool]:

@@ -30,11 +30,12 @@ class Evidence:
     Attributes:
         root: a folder of results, with a folder per suite.
         profile: whose records count, where a folder holds several.
+        tests: by suite, its test records at the best rates, as far as they are read.
     """
 
     root: Path
     profile: str | None
-    _tests: dict[str, pd.DataFrame] = field(default_factory=dict, init=False)
+    tests: dict[str, pd.DataFrame] = field(default_factory=dict)
 
     def test(self, suites: Iterable[str]) -> pd.DataFrame:
         """Read the test records, at the best rates, of the first of some suites that has any.
@@ -50,9 +51,9 @@ class Evidence:
         """
         for suite in suites:
             if (self.root / suite / "records").exists():
-                if suite not in self._tests:  # which many claims are about
-                    self._tests[suite] = at_best_rate(of_profile(Store(self.root / suite), self.profile))
-                return self._tests[suite]
+                if suite not in self.tests:  # which many claims are about
+                    self.tests[suite] = at_best_rate(of_profile(Store(self.root / suite), self.profile))
+                return self.tests[suite]
         raise InputError(f"not measured: no records of the suite {' or '.join(suites)}")
 
 

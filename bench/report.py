@@ -43,7 +43,8 @@ def write(store: Store, profile: str | None, claims: Claims) -> tuple[list[Row],
     test = at_best_rate(records)
     rows, summary = table(test), sweep(records)
     suite, name = str(records["suite"].iloc[0]), str(records["profile"].iloc[0])
-    findings = judge(claims, Evidence(store.folder.parent, name), [store.folder.name])
+    evidence = Evidence(store.folder.parent, name, {store.folder.name: test})
+    findings = judge(claims, evidence, [store.folder.name])
     colors = space_colors(records["space"])
     drawn = [each for each in _figures(records, test, rows, summary) if each.panels]
     context = {

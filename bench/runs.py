@@ -101,11 +101,14 @@ def outcome(entry: TaskEntry | SpaceEntry | Rule) -> str:
     return json.dumps(entry.model_dump(exclude=_ENTRIES[kind], exclude_defaults=True), sort_keys=True)
 
 
+LABEL_COLUMNS = ("suite", "profile", "name", "rule_name", "edge", "grown", "space", "tuned_task", "tuned_space")
+"""Columns of a record that hold :func:`labels`."""
+
+
 def labels(run: Run) -> dict[str, Any]:
     """Return what suites call a run and say of it, by the columns of its record; no part of its address."""
-    names = run.model_dump(include={"suite", "profile", "name", "rule_name", "edge", "grown"})
-    task, space = run.tuned_on
-    return {**names, "space": run.space_name, "tuned_task": task, "tuned_space": space}
+    own = run.suite, run.profile, run.name, run.rule_name, run.edge, run.grown, run.space_name, *run.tuned_on
+    return dict(zip(LABEL_COLUMNS, own, strict=True))
 
 
 def from_record(record: Mapping[str, Any]) -> Run:

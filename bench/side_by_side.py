@@ -101,8 +101,8 @@ def require_no_regression(comparison: Comparison) -> None:
     """
     if lines := regressions(comparison):
         raise CheckFailedError(f"B is worse: {'; '.join(lines)}")
-    if lost := [line for line in comparison.apart if "only in A" in line.partition(":")[0]]:
-        raise CheckFailedError(f"B lacks what A has: {'; '.join(lost)}")
+    if comparison.lost:
+        raise CheckFailedError(f"B lacks what A has: {'; '.join(comparison.lost)}")
 
 
 def _tables(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[list[str]]]]:

@@ -23,7 +23,7 @@ from pyarrow.parquet import ParquetFile
 from bench.columns import contradictions, faults
 from bench.environment import environment
 from bench.errors import InputError
-from bench.runs import RECORD_VERSION, Run, labels
+from bench.runs import LABEL_COLUMNS, RECORD_VERSION, Run, labels
 
 FINDINGS = Path("theory/findings.parquet")
 """What ``python -m bench theory`` found, in a folder of results."""
@@ -177,8 +177,7 @@ class Store:
     def _index(self) -> dict[str, dict[str, dict[str, Any]]]:
         try:
             index = json.loads(self.index.read_text(encoding="utf-8"))
-            known = {"suite", "profile", "name", "rule_name", "space", "tuned_task", "tuned_space", "edge", "grown"}
-            if any(set(names) != known for profile in index.values() for names in profile.values()):
+            if any(set(names) != set(LABEL_COLUMNS) for profile in index.values() for names in profile.values()):
                 raise ValueError("it must have the names of every run of every profile")
             return dict(index)
         except FileNotFoundError:

@@ -202,7 +202,13 @@ def print_timings(suite: ThroughputSuite, timings: Sequence[Timing]) -> None:
     out.print(f"Medians of {suite.rounds} rounds of {suite.block} steps, in turns; {suite.threads} thread of torch.")
 
 
-_FATES = {"same bits": "green", "within tolerance": "green", "differs": "bold red"}
+_FATES = {
+    "same bits": "green",
+    "within tolerance": "green",
+    "not judged": "yellow",
+    "skipped": "yellow",
+    "differs": "bold red",
+}
 
 
 def print_checks(checks: Sequence[Check]) -> None:
@@ -218,18 +224,14 @@ def print_checks(checks: Sequence[Check]) -> None:
         names = map(escape, _names(record))
         run = f"{record['role']} seed {record['index']}, rate {record['lr']:.3g}"
         numbers = (_number(each) for each in (check.before, check.again, check.tolerance))
-        rows.add_row(*names, run, *numbers, f"[{_FATES.get(check.verdict, 'yellow')}]{check.verdict}[/]")
+        rows.add_row(*names, run, *numbers, f"[{_FATES[check.verdict]}]{check.verdict}[/]")
     out = console()
     out.print(rows)
     for check in checks:
         if check.reason:
             place = "{name}, {rule_name}, {space}, {role} seed {index}".format_map(check.record)
-            out.print(
-                f"{check.verdict}: {place}: {check.reason}",
-                style=_FATES.get(check.verdict, "yellow"),
-                markup=False,
-                soft_wrap=True,
-            )
+            text = f"{check.verdict}: {place}: {check.reason}"
+            out.print(text, style=_FATES[check.verdict], markup=False, soft_wrap=True)
 
 
 def _names(record: Mapping[Any, Any]) -> list[str]:

@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 
+from bench.environment import MACHINE
 from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.runs import Run, from_record
 from bench.store import Store
@@ -31,7 +32,7 @@ SPREADS = 6
 """Difference of a metric that other rounding explains, in spreads between seeds: 1.1 % of pairs exceed it."""
 LEAST_TOLERANCE = 0.01
 """The same, relative to the metric, where seeds hardly differ."""
-_ALIKE = ("cpu", "python", "torch", "threads", "device", "rounding")
+_ALIKE = (*MACHINE, "rounding")
 """What decides how sums are rounded, as far as records tell."""
 _FIXED = ("metric", "higher_is_better", "target", "status")
 """What is the same in every environment."""
