@@ -62,7 +62,11 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
 
 @main.command()
 @options.of_a_suite
-def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int) -> None:
+@options.device
+@options.stack
+def run(
+    suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int, device: str, stack: int | None
+) -> None:
     """Train every run of SUITE that has no record yet.
 
     Stop it anywhere and start it again: it goes on where it stopped. Learning rates are tuned on validation data with
@@ -74,9 +78,11 @@ def run(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worker
 
     from bench.execute import execute
     from bench.store import Store
+    from bench.workers import Execution
 
     loaded, names = _load(suite, profile, tasks)
-    execute(loaded, profile, names, Store(results / loaded.name), workers, Console(stderr=True))
+    how = Execution(workers, device, stack)
+    execute(loaded, profile, names, Store(results / loaded.name), Console(stderr=True), how)
 
 
 @main.command()
@@ -181,8 +187,9 @@ def compare(a: Path, b: Path, profile: str | None, fail_on_regression: bool, mar
 )
 @click.option("--profile", default=None, help="Which records to verify, where FOLDER holds several profiles.")
 @options.workers
+@options.device
 @options.plugins
-def verify(folder: Path, sample: int, seed: int | None, profile: str | None, workers: int) -> None:
+def verify(folder: Path, sample: int, seed: int | None, profile: str | None, workers: int, device: str) -> None:
     """Train a random sample of the records in FOLDER again, and exit with status 1 if one comes out otherwise.
 
     Where processor, rounding and versions are those of the record, all but times must be the same, bit for bit.
@@ -200,12 +207,13 @@ def verify(folder: Path, sample: int, seed: int | None, profile: str | None, wor
     from bench.tables import print_checks
     from bench.verify import require_none_differs
     from bench.verify import verify as verified
+    from bench.workers import Execution
 
     chosen, store = secrets.randbits(32) if seed is None else seed, Store(folder)
     records = of_profile(store, profile)
     for line in [*store.omissions(), f"The same sample again: --sample {sample} --seed {chosen}"]:
         click.echo(line)
-    checks = verified(records, sample, chosen, workers, Console(stderr=True))
+    checks = verified(records, sample, chosen, Console(stderr=True), Execution(workers, device))
     print_checks(checks)
     require_none_differs(checks)
 

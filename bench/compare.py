@@ -203,7 +203,7 @@ def _row(place: Place, a: pd.DataFrame, b: pd.DataFrame, *, timed: bool) -> Row:
         same=same,
         diverged=(int(np.isinf(before).sum()), int(np.isinf(after).sum())),
         seeds=len(a),
-        time=float((_seconds(b) / _seconds(a)).median()) if timed else math.nan,
+        time=float((_seconds(b) / _seconds(a)).median()) if timed and _made(a) == _made(b) else math.nan,
         worse=math.nan if same else fell(before, after, retuned=retuned),
         better=math.nan if same else fell(after, before, retuned=retuned),
     )
@@ -213,6 +213,14 @@ def _seconds(arm: pd.DataFrame) -> pd.Series:
     """Compute the time per update of the runs that finished, evaluations apart."""
     finished = arm[(arm["status"] == "finished") & (arm["curve_seconds"].map(len) > 0)]
     return finished["curve_seconds"].map(lambda curve: float(curve[-1])) / finished["updates"]
+
+
+def _made(arm: pd.DataFrame) -> set[tuple[Any, Any]]:
+    """Tell what computed the recurrence of an arm, and in stacks of how many runs: times depend on it."""
+    stacks = arm.get("stack", pd.Series(1, arm.index)).fillna(1)
+    return set(
+        zip(arm["environment"].map(lambda text: json.loads(text).get("recurrence", "torch")), stacks, strict=True)
+    )
 
 
 def _heading(names: Sequence[str], tests: Sequence[pd.DataFrame]) -> tuple[list[str], bool]:

@@ -7,6 +7,10 @@ import hashlib
 import platform
 import subprocess
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 MACHINE = ("cpu", "device", "threads", "torch", "python")
 """Keys of an environment that must be alike where times, or the last bits of results, are compared."""
@@ -33,6 +37,13 @@ def environment() -> dict[str, str | int | bool]:
         "device": "cpu",
         "plugins": ", ".join(plugins()),
     }
+
+
+def name(device: torch.device) -> str:
+    """Name a device in a record: ``"cpu"``, or what the GPU calls itself."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _rounding() -> str:

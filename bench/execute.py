@@ -10,10 +10,10 @@ from bench.errors import InputError, MissingDataError
 from bench.store import Store
 from bench.suite import Suite
 from bench.tuning import choose, grow
-from bench.workers import Workers, progress_bar
+from bench.workers import Execution, Workers, progress_bar
 
 
-def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, workers: int, console: Console) -> None:
+def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, console: Console, how: Execution) -> None:
     """Run what is missing of a suite: tuning runs, more where a best rate is at an edge, test runs at the best rates.
 
     Args:
@@ -21,8 +21,8 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
         profile: name of one of its profiles.
         tasks: names of the tasks to run.
         store: where the records go.
-        workers: processes, one torch thread each.
         console: where the progress goes.
+        how: by how many workers, and where.
 
     Raises:
         InputError: data are wrong, or the results folder cannot be written.
@@ -32,7 +32,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, work
     tasks = _available(suite, profile, tasks, console)
     tuning = suite.tuning_runs(profile, tasks)
     tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
-    with progress_bar(console) as progress, Workers(store, workers, progress) as pool:
+    with progress_bar(console) as progress, Workers(store, how, progress) as pool:
         pool.finish(tuning, "tuning", len(tuning) + tests)
         records = store.of(tuning)
         while more := grow(tuning, records, suite.growth):

@@ -40,6 +40,34 @@ workers = click.option(
 )
 
 
+def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    if name == "cpu":
+        return name
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if name == "cuda":
+        raise click.BadParameter("torch sees no GPU here; use --device cpu")
+    return "cpu"
+
+
+device = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    callback=_device,
+    help="Where to train; auto takes a GPU, if there is one. A GPU has one worker.",
+)
+stack = click.option(
+    "--stack",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Train at most N runs of an arm together, as one network; as many as are fast, if not given.",
+)
+
+
 def of_a_suite(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the arguments and options that say which runs of which suite, and where their records are."""
     for option in (plugins, workers, results, tasks, profile, suite):

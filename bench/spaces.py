@@ -17,7 +17,16 @@ Step = Callable[[], None]
 
 
 class DivergedError(Exception):
-    """The loss, a gradient or a weight is no longer finite: an outcome, not an error."""
+    """The loss, a gradient or a weight is no longer finite: an outcome, not an error.
+
+    Args:
+        reason: what is not finite, and when.
+        replica: which of the replicas that are trained together; 0, if it is alone.
+    """
+
+    def __init__(self, reason: str, replica: int = 0) -> None:
+        super().__init__(reason)
+        self.replica = replica
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,23 @@ def weight(problem: Problem) -> Step:
 
     def step() -> None:
         if max_norm is not None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+            clip_(model, max_norm)
         optimizer.step()
 
     return step
+
+
+def clip_(model: Network, max_norm: float) -> None:
+    """Bound the Euclidean norm of all gradients of a network, per replica where it has several."""
+    replicas = model.head.weight.shape[:-2]
+    if not replicas:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), max_norm)
+        return
+    grads = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = torch.cat([grad.flatten(1) for grad in grads], 1).norm(dim=1)
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # torch's own formula
+    for grad in grads:
+        grad.mul_(factor.reshape(-1, *[1] * (grad.dim() - 1)))
 
 
 def path(
@@ -92,7 +114,7 @@ def _finite(optimizer: torch.optim.Optimizer) -> Step:
             optimizer.step()
         except ValueError as error:
             if _source(error).startswith("pathrnn."):
-                raise DivergedError(str(error)) from error
+                raise DivergedError(str(error), *getattr(error, "replica", ())) from error
             raise
 
     return step

@@ -8,22 +8,23 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from bench import registry
 from bench.entries import TaskEntry
-from bench.environment import environment
 from bench.errors import CheckFailedError, InputError, in_a_line
+from bench.log import Log, Progress
 from bench.models import Network
-from bench.runs import RECORD_VERSION, Run, columns, labels
+from bench.runs import Run
 from bench.seeds import seed
 from bench.spaces import DivergedError, Problem, Step
 from bench.tasks import Split, Task
-
-OPENING = 3
-"""Training losses that a record keeps from the start of its run, before other rounding has grown."""
+from pathrnn import ReductionGraph
+from pathrnn.space import Rule
 
 
 @functools.cache
@@ -69,47 +70,96 @@ def build(run: Run, task: Task) -> tuple[Network, Step]:
     Raises:
         InputError: a setting that the init or the optimizer refuses.
     """
-    entry, space = run.task, run.space
-    options = {name: None if value == "none" else value for name, value in space.options.items()}
+    model = start(run, task)
+    return model, optimizer(run, task, model, rule_of(run))
+
+
+def rule_of(run: Run) -> Rule:
+    """Import the rule of a run."""
+    rule: Rule = registry.resolve(registry.OPTIMIZERS, run.rule.optimizer)
+    return rule
+
+
+def optimizer(run: Run, task: Task, model: Network, rule: Rule) -> Step:
+    """Build the optimizer of a model.
+
+    Args:
+        run: the specification.
+        task: its task.
+        model: the model.
+        rule: the rule of the specification, or what stands for it.
+
+    Returns:
+        A function that takes one step once gradients are there.
+
+    Raises:
+        InputError: a setting that the optimizer refuses.
+    """
+    settings, steps = {"lr": run.lr, **run.rule.options}, task.train.inputs.shape[1]
+    options = {name: None if value == "none" else value for name, value in run.space.options.items()}
     try:
-        model = _start(run, task)
-        problem = Problem(
-            model=model,
-            rule=registry.resolve(registry.OPTIMIZERS, run.rule.optimizer),
-            settings={"lr": run.lr, **run.rule.options},
-            max_norm=run.max_norm,
-            steps=task.train.inputs.shape[1],
-        )
-        return model, registry.configured("space", space.space, options)(problem)
+        space = registry.configured("space", run.space.space, options)
+        step: Step = space(Problem(model, rule, settings, run.max_norm, steps))
     except Exception as error:  # a setting that does not fit, or whatever foreign code raises
-        place = f"rule {run.rule_name} in {run.space_name} space on {run.name} (init {entry.init})"
-        raise InputError(f"{place}: {in_a_line(error)}") from error
+        raise InputError(_refusal(run, error)) from error
+    return step
 
 
-def _start(run: Run, task: Task) -> Network:
-    """Build the network as it starts; one of other units than ReLU as torch initialises it."""
+def start(run: Run, task: Task) -> Network:
+    """Build the network as it starts; one of other units than ReLU as torch initialises it.
+
+    Args:
+        run: the specification.
+        task: its task.
+
+    Returns:
+        The network, where the data are.
+
+    Raises:
+        InputError: a setting that the init refuses.
+    """
     entry = run.task
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed(run.study, entry.task, "init", run.role, run.index))
-        layers = registry.resolve(registry.MODELS, run.space.model)
-        body = layers(task.inputs, entry.hidden, entry.layers, entry.bias)
-        model = Network(body, task.outputs, task.every_step)
-        if run.space.model == "relu":
-            registry.configured("init", entry.init, entry.init_options)(model.graph)
-            if entry.rescale:
-                normal = [torch.randn(width) for width in model.graph.widths[1:-1]]
-                model.graph.rescale_([torch.exp(entry.rescale * each) for each in normal])
-    return model
+        try:
+            layers = registry.resolve(registry.MODELS, run.space.model)
+            body = layers(task.inputs, entry.hidden, entry.layers, entry.bias)
+            model = Network(body, task.outputs, task.every_step)
+            if run.space.model == "relu":
+                _init(entry, model.graph)
+        except Exception as error:  # a setting that does not fit, or whatever foreign code raises
+            raise InputError(_refusal(run, error)) from error
+    return model.to(task.device)
 
 
-def batches(split: Split, size: int, seed_: int) -> Iterator[Split]:
-    """Yield shuffled batches for ever, pass after pass over the data."""
+def _init(entry: TaskEntry, graph: ReductionGraph) -> None:
+    registry.configured("init", entry.init, entry.init_options)(graph)
+    if entry.rescale:
+        normal = [torch.randn(width) for width in graph.widths[1:-1]]
+        graph.rescale_([torch.exp(entry.rescale * each) for each in normal])
+
+
+def _refusal(run: Run, error: Exception) -> str:
+    return f"rule {run.rule_name} in {run.space_name} space on {run.name} (init {run.task.init}): {in_a_line(error)}"
+
+
+def orders(count: int, size: int, seed_: int) -> Iterator[Tensor]:
+    """Yield the indices of shuffled batches for ever, pass after pass over so many sequences."""
     generator = torch.Generator().manual_seed(seed_)
-    size = min(size, len(split.inputs))
+    size = min(size, count)
     while True:
-        order = torch.randperm(len(split.inputs), generator=generator)
-        for chosen in torch.split(order[: len(order) // size * size], size):
-            yield Split(split.inputs[chosen], split.targets[chosen])
+        yield from torch.split(torch.randperm(count, generator=generator)[: count // size * size], size)
+
+
+def order_of(run: Run, task: Task) -> Iterator[Tensor]:
+    """Yield the indices of the batches of a run; the seed depends on study, kind of task, role and index."""
+    seed_ = seed(run.study, run.task.task, "batches", run.role, run.index)
+    return (chosen.to(task.device) for chosen in orders(len(task.train.inputs), run.task.batch, seed_))
+
+
+def stops(run: Run) -> set[int]:
+    """Tell after which updates a run is evaluated: evenly spaced, the last one among them."""
+    return {round(run.updates * part / run.evaluations) for part in range(1, run.evaluations + 1)}
 
 
 @torch.no_grad()
@@ -133,25 +183,12 @@ def evaluate(model: Network, task: Task, split: Split) -> float:
     return float(task.metric(outputs, split.targets))
 
 
-class Progress(NamedTuple):
-    """Where a run is at one of its evaluations.
-
-    Attributes:
-        update: updates so far.
-        losses: training losses of the updates since the evaluation before.
-        seconds: time spent on training so far, evaluations apart.
-    """
-
-    update: int
-    losses: list[float]
-    seconds: float
-
-
-def train(run: Run) -> dict[str, Any]:
-    """Train once.
+def train(run: Run, device: str = "cpu") -> dict[str, Any]:
+    """Train once, with the recurrent layers of torch.
 
     Args:
         run: the specification.
+        device: where to train.
 
     Returns:
         The record: outcome, curves, first losses, timing, specification and environment. A test run uses the test data
@@ -160,46 +197,26 @@ def train(run: Run) -> dict[str, Any]:
     Raises:
         CheckFailedError: an optimizer, a loss or the machine failed, which is no divergence.
     """
-    task = task_of(run.task)
+    task = task_of(run.task).to(device)
     model, step = build(run, task)
-    curves: dict[str, list[float]] = {"update": [], "train_loss": [], "validation": [], "seconds": []}
-    start, status, reason, test = time.perf_counter(), "finished", "", math.nan
-    best, kept, opening = math.nan, model, list[float]()
+    log, kept = Log(run, task), model
     try:
         for at in updates(run, task, model, step):
-            validation = evaluate(model, task, task.validation)
-            mean = sum(at.losses) / len(at.losses)
-            for name, value in zip(curves, (at.update, mean, validation, at.seconds), strict=True):
-                curves[name].append(value)
-            opening = opening or at.losses[:OPENING]
-            if run.test_at == "end":
-                best = validation
-            elif math.isnan(best) or (validation > best if task.higher_is_better else validation < best):
-                best, kept = validation, copy.deepcopy(model)
-        test = evaluate(kept, task, task.test) if run.role == "test" else math.nan
+            if log.note(at, evaluate(model, task, task.validation)):
+                kept = copy.deepcopy(model) if run.test_at == "best" else model
+        if run.role == "test":
+            log.test = evaluate(kept, task, task.test)
     except DivergedError as error:
-        status, reason, best = "diverged", str(error), math.nan
+        log.diverge(str(error))
     except Exception as error:  # whatever an optimizer, a loss or memory that runs out raises
-        place = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
-        raise CheckFailedError(f"{place}: {in_a_line(error)}") from error
-    return {
-        "version": RECORD_VERSION,
-        "key": run.key,
-        **labels(run),
-        **columns(run),
-        "specification": run.specification,
-        "status": status,
-        "reason": reason,
-        "metric": task.metric_name,
-        "higher_is_better": task.higher_is_better,
-        "target": task.target,
-        "validation": best,
-        "test": test,
-        **{f"curve_{name}": values for name, values in curves.items()},
-        "opening": opening,
-        "seconds": time.perf_counter() - start,
-        "environment": json.dumps(environment(), sort_keys=True),
-    }
+        raise CheckFailedError(failure(run, error)) from error
+    return log.record(recurrence="torch", stack=1)
+
+
+def failure(run: Run, error: Exception) -> str:
+    """Say which run an error is of that is no divergence."""
+    place = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
+    return f"{place}: {in_a_line(error)}"
 
 
 def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progress]:
@@ -217,12 +234,11 @@ def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progre
     Raises:
         DivergedError: the loss is no longer finite.
     """
-    stream = batches(task.train, run.task.batch, seed(run.study, run.task.task, "batches", run.role, run.index))
-    stops = {round(run.updates * part / run.evaluations) for part in range(1, run.evaluations + 1)}
+    evaluations = stops(run)
     losses: list[float] = []
     seconds, start = 0.0, time.perf_counter()
-    for update in range(1, run.updates + 1):
-        batch = next(stream)
+    for update, chosen in enumerate(islice(order_of(run, task), run.updates), 1):
+        batch = Split(task.train.inputs[chosen], task.train.targets[chosen])
         loss = task.loss(model(task.encode(batch.inputs)), batch.targets)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):
@@ -230,7 +246,7 @@ def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progre
         model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         step()
-        if update in stops:
+        if update in evaluations:
             seconds += time.perf_counter() - start
             yield Progress(update, losses, seconds)
             losses = []

@@ -23,7 +23,7 @@ from bench.environment import MACHINE
 from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.runs import Run, from_record
 from bench.store import Store
-from bench.workers import Workers, progress_bar
+from bench.workers import Execution, Workers, progress_bar
 
 Record = Mapping[Any, Any]
 OPENING_TOLERANCE = 1e-3
@@ -32,7 +32,7 @@ SPREADS = 6
 """Difference of a metric that other rounding explains, in spreads between seeds: 1.1 % of pairs exceed it."""
 LEAST_TOLERANCE = 0.01
 """The same, relative to the metric, where seeds hardly differ."""
-_ALIKE = (*MACHINE, "rounding")
+_ALIKE = (*MACHINE, "rounding", "recurrence")
 """What decides how sums are rounded, as far as records tell."""
 _FIXED = ("metric", "higher_is_better", "target", "status")
 """What is the same in every environment."""
@@ -64,15 +64,15 @@ class Check(NamedTuple):
         return float(self.record[_metric(self.record)])
 
 
-def verify(records: pd.DataFrame, sample: int, seed: int, workers: int, console: Console) -> list[Check]:
+def verify(records: pd.DataFrame, sample: int, seed: int, console: Console, how: Execution) -> list[Check]:
     """Train a random sample of records again.
 
     Args:
         records: all records of a profile; the spread between their seeds is the measure of the tolerance.
         sample: how many; all, if there are no more.
         seed: chooses them.
-        workers: processes, one torch thread each.
         console: where the progress goes.
+        how: by how many workers, and where.
 
     Returns:
         A check per record, in the order of the records.
@@ -89,7 +89,8 @@ def verify(records: pd.DataFrame, sample: int, seed: int, workers: int, console:
         except InputError as error:
             verdict = "skipped" if isinstance(error, MissingDataError) else "differs"
             checks[place] = Check(record, math.nan, math.nan, verdict, str(error))
-    again = _train(list(runs.values()), workers, console).set_axis(list(runs))
+    stacked = [_setting(originals[place], "recurrence") == "relu_scan" for place in runs]
+    again = _train(list(runs.values()), stacked, console, how).set_axis(list(runs))
     spreads = {name: _spreads(records, again, name) for name in ("validation", "test")}
     for place, new in zip(runs, again.to_dict("records"), strict=True):
         record = originals[place]
@@ -133,15 +134,17 @@ def _trainable(record: Record) -> Run:
     return run
 
 
-def _train(runs: Sequence[Run], workers: int, console: Console) -> pd.DataFrame:
-    """Train runs, and return their records in this order."""
+def _train(runs: Sequence[Run], stacked: Sequence[bool], console: Console, how: Execution) -> pd.DataFrame:
+    """Train runs with the recurrence that they had, and return their records in this order."""
     if not runs:
         return pd.DataFrame(columns=["validation", "test"])
     with tempfile.TemporaryDirectory() as folder, progress_bar(console) as progress:
         store = Store(Path(folder) / "again")
         store.prepare()
-        with Workers(store, workers, progress) as pool:
-            pool.finish(runs, "training again", len(runs))
+        with Workers(store, how, progress) as pool:
+            for own in (True, False):
+                part = [run for run, each in zip(runs, stacked, strict=True) if each is own]
+                pool.finish(part, "training again", len(runs), stacked=own)
         return store.of(runs)
 
 
@@ -170,7 +173,10 @@ def _tolerance(spread: float, value: float) -> float:
 def _unlike(record: Record, again: Record) -> str:
     """Name what the environments differ in; nothing where they are alike in all that the record tells."""
     before, after = (json.loads(each["environment"]) for each in (record, again))
-    return ", ".join(name for name in _ALIKE if name in before and before[name] != after[name])
+    names = [name for name in _ALIKE if name in before and before[name] != after[name]]
+    if before.get("device") != "cpu" and record.get("stack") != again["stack"]:  # a CPU rounds alike in any stack
+        names.append("stack")
+    return ", ".join(names)
 
 
 def _beyond(name: str, record: Record, again: Record, tolerances: Mapping[str, float]) -> bool:
@@ -185,9 +191,14 @@ def _beyond(name: str, record: Record, again: Record, tolerances: Mapping[str, f
     return name in _FIXED or (name == "curve_update" and again["status"] == "finished")
 
 
+def _setting(record: Record, name: str) -> Any:
+    """Read what a record says of how it was made; None where it is older than that."""
+    return json.loads(record["environment"]).get(name)
+
+
 def _has_opening(record: Record) -> bool:
     """Tell whether a record must have its first losses; older ones do not."""
-    return "rounding" in json.loads(record["environment"]) or np.ndim(record.get("opening", 0)) > 0
+    return _setting(record, "rounding") is not None or np.ndim(record.get("opening", 0)) > 0
 
 
 def _same(before: Any, after: Any) -> bool:

@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -28,17 +29,32 @@ from bench.store import Store
 _stop: Event  # in a worker: set when no further run should begin
 
 
+class Execution(NamedTuple):
+    """How to train runs.
+
+    Attributes:
+        workers: processes, one torch thread each; on a GPU there is one.
+        device: where to train, ``"cpu"`` or ``"cuda"``.
+        most: train at most so many runs together; as many as the device takes, if it is not given.
+    """
+
+    workers: int
+    device: str = "cpu"
+    most: int | None = None
+
+
 class Workers:
     """Worker processes, which start when the first run needs them and serve all phases of a suite.
 
     Args:
         store: where the records go.
-        workers: processes, one torch thread each.
+        how: by how many workers, and where.
         progress: where a bar is added.
     """
 
-    def __init__(self, store: Store, workers: int, progress: Progress) -> None:
-        self.store, self.workers, self.progress = store, workers, progress
+    def __init__(self, store: Store, how: Execution, progress: Progress) -> None:
+        self.store, self.how, self.progress = store, how, progress
+        self.workers = 1 if how.device == "cuda" else how.workers
         self.bar = progress.add_task("", total=None)
         self.stop: Event | None = None
         self.pool: ProcessPoolExecutor | None = None
@@ -51,13 +67,14 @@ class Workers:
             self.stop.set()  # for the runs that the pool has already handed out, which it no longer cancels
             self.pool.shutdown(cancel_futures=True)
 
-    def finish(self, runs: Sequence[Run], phase: str, total: int) -> None:
+    def finish(self, runs: Sequence[Run], phase: str, total: int, stacked: bool = True) -> None:
         """Make the records of a phase that are missing.
 
         Args:
             runs: the runs of the phase.
             phase: its name.
             total: how many runs all phases have.
+            stacked: train those together that can be; else each alone, with the recurrent layers of torch.
 
         Raises:
             CheckFailedError: a run failed, or a worker process died.
@@ -67,18 +84,29 @@ class Workers:
         self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
         if not missing:
             return
-        pool, console = self._started(len(missing)), self.progress.console
+        jobs = self._jobs(missing, stacked)
+        pool, console, finished = self._started(len(jobs)), self.progress.console, 0
         try:
-            futures = [pool.submit(_work, run, self.store.folder) for run in missing]
-            for finished, future in enumerate(as_completed(futures), start=1):
+            futures = {pool.submit(_work, job, self.store.folder, self.how.device, stacked): len(job) for job in jobs}
+            for future in as_completed(futures):
                 future.result()
-                self.progress.advance(self.bar)
-                if not console.is_terminal and finished % max(1, len(missing) // 5) == 0:
+                self.progress.advance(self.bar, futures[future])
+                before, finished, fifth = finished, finished + futures[future], max(1, len(missing) // 5)
+                if not console.is_terminal and finished // fifth > before // fifth:
                     console.print(f"{phase}: {finished} of {len(missing)} runs done")
         except BrokenProcessPool:
             raise CheckFailedError(
                 "a worker process died; what finished in a results folder is kept, run the same command to go on"
             ) from None
+
+    def _jobs(self, runs: Sequence[Run], stacked: bool) -> Sequence[Sequence[Run]]:
+        """Group runs by what a worker does at a time."""
+        if not stacked:
+            return [[run] for run in runs]
+        from bench.stack import stacks
+
+        share = -(-len(runs) // self.workers)  # no worker shall wait for a stack of another
+        return stacks(runs, self.how.device, min(share, self.how.most or share))
 
     def _started(self, needed: int) -> ProcessPoolExecutor:
         if self.pool is None:
@@ -99,11 +127,14 @@ def _start_worker(stop: Event, plugins: list[str]) -> None:
     torch.set_num_threads(1)
 
 
-def _work(run: Run, folder: Path) -> None:
+def _work(runs: Sequence[Run], folder: Path, device: str, stacked: bool) -> None:
+    from bench.stack import kind, train_stack
     from bench.train import train
 
     if not _stop.is_set():
-        Store(folder).save(train(run))
+        together = stacked and kind(runs[0]) is not None
+        for record in train_stack(runs, device) if together else [train(run, device) for run in runs]:
+            Store(folder).save(record)
 
 
 def progress_bar(console: Console) -> Progress:

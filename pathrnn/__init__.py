@@ -11,7 +11,8 @@ from pathrnn.gauge import balance_
 from pathrnn.graph import ReductionGraph
 from pathrnn.optim import GaugeFixed, PathSpace, muon
 from pathrnn.path_norm import PathSGD, path_condition_
+from pathrnn.scan import relu_scan
 
 __all__ = ["BasisPaths", "GaugeFixed", "PathSGD", "PathSpace", "ReductionGraph", "__version__"]
-__all__ += ["balance_", "init", "muon", "path_condition_"]
+__all__ += ["balance_", "init", "muon", "path_condition_", "relu_scan"]
 __version__ = "0.2.0"

@@ -180,16 +180,22 @@ class ReductionGraph:
         return [module for module in modules if isinstance(module, nn.Linear)]
 
 
+class ReplicaError(ValueError):
+    """What is wrong with one network; ``replica``, its index along the replica axes, is in the message if there are."""
+
+    def __init__(self, text: str, replica: Sequence[int]) -> None:
+        super().__init__(f"{text} (replica {', '.join(map(str, replica))})" if replica else text)
+        self.replica = tuple(replica)
+
+
 def require_nonzero(what: str, values: UnitValues) -> None:
-    """Refuse a number per hidden unit that is zero or not finite, naming layer, unit and value."""
+    """Refuse a number per hidden unit that is zero or not finite, naming layer, unit, value and replica."""
     for layer, value in enumerate(values, start=1):
         bad = ~torch.isfinite(value) | (value == 0)
         if bool(bad.any()):
-            *_, unit = bad.nonzero()[0].tolist()
-            raise ValueError(
-                f"the {what} of unit {unit} in hidden layer {layer} must be nonzero and finite, "
-                f"got {value[bad][0].item()}; change it, or start from another init"
-            )
+            *replica, unit = bad.nonzero()[0].tolist()
+            rule = f"the {what} of unit {unit} in hidden layer {layer} must be nonzero and finite"
+            raise ReplicaError(f"{rule}, got {value[bad][0].item()}; change it, or start from another init", replica)
 
 
 def _require(holds: bool, error: type[Exception], rule: str, got: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from pathrnn.graph import ReductionGraph, flatten
+from pathrnn.graph import ReductionGraph, ReplicaError, flatten
 
 Rule = Callable[..., torch.optim.Optimizer]
 
@@ -120,10 +120,11 @@ class Space(Optimizer):
                 break
         else:
             for name, tensor in zip(self.graph.names(), self._tensors, strict=True):
-                if tensor.grad is not None and not bool(torch.isfinite(tensor.grad).all()):
-                    value = tensor.grad[~torch.isfinite(tensor.grad)][0].item()
-                    raise ValueError(f"the gradient of {name} must be finite, got {value}; lower lr or max_path_norm")
-            raise ValueError(f"path gradients must be finite, got an overflow of {slopes[0].dtype}")
+                if tensor.grad is not None and len(bad := (~torch.isfinite(tensor.grad)).nonzero()):
+                    rule = f"the gradient of {name} must be finite, got {tensor.grad[tuple(bad[0])].item()}"
+                    raise ReplicaError(f"{rule}; lower lr or max_path_norm", bad[0, :replicas].tolist())
+            text = f"path gradients must be finite, got an overflow of {slopes[0].dtype}"
+            raise ReplicaError(text, (~torch.isfinite(norm)).nonzero()[0].tolist())
         if largest <= limit:
             return slopes
         if not replicas:  # the usual case, with one call and a number

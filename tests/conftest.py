@@ -5,6 +5,7 @@ New examples, to look for what the fixed ones miss: ``pytest --hypothesis-profil
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -16,6 +17,7 @@ settings.register_profile("same", parent=settings.get_profile("explore"), derand
 settings.load_profile("same")
 
 torch.set_num_threads(1)
+os.environ["TRITON_INTERPRET"] = "1"  # read when kernels are imported: Triton then runs them on a CPU
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -57,6 +57,23 @@ class Task:
     test: Split
     every_step: bool = field(default=False, kw_only=True)
     encode: Callable[[Tensor], Tensor] = field(default=_as_stored, kw_only=True)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the data are."""
+        return self.train.inputs.device
+
+    def to(self, device: str | torch.device) -> Task:
+        """Return the task with its data on a device."""
+        if torch.device(device) == self.device:
+            return self
+        train, validation, test = (Split(*(own.to(device) for own in split)) for split in self.splits)
+        return replace(self, train=train, validation=validation, test=test)
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """The data: for training, validation and test."""
+        return self.train, self.validation, self.test
 
     @property
     def inputs(self) -> int:

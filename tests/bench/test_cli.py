@@ -41,13 +41,13 @@ def test_run_resume_and_report(bench: Bench, tiny: Path, tmp_path: Path) -> None
     before = snapshot(records)
     assert len(before) == 8
     victim = sorted(records.glob("*.parquet"))[0]
-    kept = pd.read_parquet(victim).drop(columns=["seconds", "curve_seconds"])
+    kept = pd.read_parquet(victim).drop(columns=["seconds", "curve_seconds", "stack"])
     victim.unlink()
     again = bench("run", tiny, "--results", results)
     assert again.returncode == 0, again.stderr
     after = snapshot(records)
     assert {name for name in before if before[name] != after[name]} <= {victim.name}
-    pd.testing.assert_frame_equal(pd.read_parquet(victim).drop(columns=["seconds", "curve_seconds"]), kept)
+    pd.testing.assert_frame_equal(pd.read_parquet(victim).drop(columns=["seconds", "curve_seconds", "stack"]), kept)
 
     reported = bench("report", results / "tiny")
     assert reported.returncode == 0, reported.stderr
@@ -218,7 +218,19 @@ def test_ctrl_c_keeps_what_is_finished(
     monkeypatch.setenv("PATHRNN_OFFLINE", "1")
     records = tmp_path / "results" / "tiny" / "records"
     tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 200,"))
-    command = [sys.executable, "-m", "bench", "run", tiny, "--results", tmp_path / "results", "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "run",
+        tiny,
+        "--results",
+        tmp_path / "results",
+        "--workers",
+        "1",
+        "--stack",
+        "1",
+    ]
     process = subprocess.Popen(
         command,
         cwd=ROOT,

@@ -12,7 +12,7 @@ from bench.store import Store
 from bench.tuning import choose, grow
 from tests.bench.conftest import TINY, Bench
 
-TIMINGS = ["seconds", "curve_seconds"]
+TIMINGS = ["seconds", "curve_seconds", "stack"]
 ARMS = """
 [spaces.weight]
 [spaces.path]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from bench import suite as suites
 from bench import train as training
 from bench.entries import SpaceEntry, TaskEntry
 from bench.errors import CheckFailedError, InputError
+from bench.log import OPENING
 from bench.runs import Run
 from bench.tasks import Split
-from bench.train import OPENING, batches, build, evaluate, load_task, task_of, train
+from bench.train import build, evaluate, load_task, order_of, orders, task_of, train
 from tests.bench.conftest import ROOT, needs_data
 
 SUITE = suites.load(ROOT / "suites" / "accuracy.toml")
@@ -75,8 +77,8 @@ def test_arms_share_initial_weights_and_batches(tiny: Path, space: str) -> None:
 
 def test_batches_pass_over_the_data_again_and_again() -> None:
     split = load_task("digits", '{"steps": 8}').validation
-    stream = batches(split, 100, 3)
-    passes = [torch.cat([next(stream).targets for _ in range(3)]) for _ in range(2)]
+    stream = orders(len(split.inputs), 100, 3)
+    passes = [torch.cat([split.targets[next(stream)] for _ in range(3)]) for _ in range(2)]
     assert torch.equal(passes[0].sort().values, split.targets.sort().values)
     assert not torch.equal(passes[0], passes[1])
 
@@ -235,9 +237,8 @@ def test_path_space_at_its_defaults_stays_finite_at_every_rate(name: str, rule_n
         model, _ = build(run, task)
         optimizer_class = registry.resolve(registry.OPTIMIZERS, rule.optimizer)
         optimizer = pathrnn.PathSpace(model.parameters(), model.graph, optimizer_class, lr=rate, **rule.options)
-        stream = batches(task.train, run.task.batch, 0)
-        for _ in range(40):
-            batch = next(stream)
+        for chosen in islice(order_of(run, task), 40):
+            batch = Split(task.train.inputs[chosen], task.train.targets[chosen])
             optimizer.zero_grad()
             loss = task.loss(model(task.encode(batch.inputs)), batch.targets)
             loss.backward()

@@ -1,0 +1,254 @@
+"""Training of many replicas of one arm at once: seeds and learning rates of an arm, as one stacked network."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.errors import CheckFailedError, InputError
+from bench.log import Log, Progress
+from bench.replicas import Stack, at_rates
+from bench.runs import Run
+from bench.spaces import DivergedError, Step
+from bench.tasks import Split, Task
+from bench.train import failure, optimizer, order_of, rule_of, start, stops, task_of
+
+_LOG = logging.getLogger(__name__)
+_SPACES = {"weight", "path", "gauge", "path_sgd"}
+"""Spaces that take replica axes; others may, but nobody has checked it."""
+_CHUNK = 256
+"""Sequences of an evaluation at a time: the same for any stack, lest sums be rounded otherwise."""
+_SMALL, _MOST_ON_CPU = 4096, 8
+"""Numbers in the state of a network that is worth stacking on a CPU, and how many of them together."""
+
+
+def kind(run: Run) -> str | None:
+    """Say what runs must have in common to be trained together: all but seed, learning rate and labels.
+
+    Args:
+        run: the specification.
+
+    Returns:
+        The same text for runs that can share a stack; None where a run must be trained alone.
+    """
+    if run.space.model != "relu" or run.space.space not in _SPACES:
+        return None
+    rate = run.lr if run.space.space == "path_sgd" else 1.0  # which builds its rule itself, with one rate
+    return run.model_copy(update={"index": 0, "lr": rate}).specification
+
+
+def stacks(runs: Sequence[Run], device: str, most: int) -> list[list[Run]]:
+    """Group runs by what to train together.
+
+    Args:
+        runs: the specifications.
+        device: where to train.
+        most: the largest stack; it is smaller where the device takes less, and 1 where runs are trained alone.
+
+    Returns:
+        The groups, in the order of their first runs.
+    """
+    kinds: dict[str, list[Run]] = {}
+    for run in runs:
+        kinds.setdefault(kind(run) or run.key, []).append(run)
+    return [part for group in kinds.values() for part in _cut(group, max(1, min(most, capacity(group[0], device))))]
+
+
+def _cut(runs: Sequence[Run], most: int) -> list[list[Run]]:
+    """Cut into parts of equal size, nearly."""
+    count = -(-len(runs) // most)
+    ends = [len(runs) * part // count for part in range(count + 1)]
+    return [list(runs[start:end]) for start, end in itertools.pairwise(ends)]
+
+
+def capacity(run: Run, device: str) -> int:
+    """Tell how many runs like this one to train together.
+
+    On a CPU a stack saves what torch spends on calls, which counts where the work of a call is small: up to a state,
+    batch times units, of 4,096 numbers. On a GPU it is as many as free memory holds.
+
+    Args:
+        run: the specification.
+        device: where to train.
+
+    Returns:
+        The number of runs.
+    """
+    entry = run.task
+    if device == "cpu":
+        return _MOST_ON_CPU if entry.batch * entry.hidden <= _SMALL else 1
+    task = task_of(entry)
+    rows = task.train.inputs.shape[1] * (entry.batch + _CHUNK)  # of a training batch, and of an evaluation
+    tensors = task.inputs + 4 * entry.hidden * entry.layers + 2 * task.outputs  # inputs; z, states and their gradients
+    return int(0.8 * torch.cuda.mem_get_info()[0] / (4 * rows * tensors))
+
+
+def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]]:
+    """Train runs of one :func:`kind` together, each with the seed, the data order and the rate that it has alone.
+
+    A replica that diverges stays where it began from then on, and the others do not notice. On a CPU the outcome of a
+    run is the same bit for bit, whatever the others are. Where the memory is too small, the stack is halved.
+
+    Args:
+        runs: the specifications.
+        device: where to train.
+
+    Returns:
+        Their records; ``seconds`` are the share of a replica.
+
+    Raises:
+        InputError: a setting that the init or the optimizer refuses.
+        CheckFailedError: an optimizer, a loss or the machine failed, which is no divergence.
+    """
+    order = sorted(range(len(runs)), key=lambda place: runs[place].lr)  # neighbours of one rate share a rule
+    try:
+        records = _train([runs[place] for place in order], device)
+    except InputError:
+        raise
+    except Exception as error:  # whatever an optimizer, a loss or memory that runs out raises
+        if len(runs) == 1 or not _out_of_memory(error):
+            raise CheckFailedError(failure(runs[0], error)) from error
+    else:
+        return [records[order.index(place)] for place in range(len(runs))]
+    half = len(runs) // 2  # outside of the handler, which keeps what the stack had in memory
+    _LOG.warning("memory does not suffice for %d replicas of %s; going on with %d", len(runs), runs[0].name, half)
+    torch.cuda.empty_cache()
+    return [*train_stack(runs[:half], device), *train_stack(runs[half:], device)]
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Tell whether memory ran out: a CPU has no error of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+
+
+def _train(runs: Sequence[Run], device: str) -> list[dict[str, Any]]:
+    task = task_of(runs[0].task).to(device)
+    training, test = Training(runs, task), runs[0].role == "test"
+    for progress in training.updates():
+        for replica, validation in training.evaluate(task.validation):
+            if training.logs[replica].note(progress[replica], validation):
+                training.keep(replica)
+    if test:
+        training.return_to_kept()
+        for replica, metric in training.evaluate(task.test):
+            training.logs[replica].test = metric
+    return [log.record("relu_scan", len(runs)) for log in training.logs]
+
+
+class Training:
+    """A stack in training.
+
+    Args:
+        runs: the specifications, of one :func:`kind`; those of one rate are neighbours.
+        task: their task, whose data are where to train.
+    """
+
+    def __init__(self, runs: Sequence[Run], task: Task) -> None:
+        self.runs, self.task, self.logs = runs, task, [Log(run, task) for run in runs]
+        self.model = Stack([start(run, task) for run in runs]).to(task.device)
+        rule = rule_of(runs[0])
+        if runs[0].space.space != "path_sgd":
+            rule = at_rates(rule, self.model, [run.lr for run in runs])
+        self.step: Step = optimizer(runs[0], task, self.model, rule)
+        self.orders = [order_of(run, task) for run in runs]
+        self.alive = torch.ones(len(runs), dtype=torch.bool, device=task.device)
+        self.parameters = list(self.model.parameters())
+        self.initial = [parameter.detach().clone() for parameter in self.parameters]
+        self.kept = [parameter.detach().clone() for parameter in self.parameters]
+
+    def updates(self) -> Iterator[list[Progress]]:
+        """Train; stop at each of the evenly spaced evaluations, and when all replicas have diverged.
+
+        Yields:
+            How far each replica is.
+        """
+        seconds, began, losses, evaluations = 0.0, time.perf_counter(), list[Tensor](), stops(self.runs[0])
+        for update in range(1, self.runs[0].updates + 1):
+            losses.append(self.update())
+            if update in evaluations:
+                curves = torch.stack(losses, 1).tolist()
+                self._note_diverged(update, curves)
+                if all(log.diverged for log in self.logs):
+                    return
+                seconds += (time.perf_counter() - began) / len(self.runs)
+                yield [Progress(update, curve, seconds) for curve in curves]
+                losses, began = [], time.perf_counter()
+
+    def update(self) -> Tensor:
+        """Take an update of all replicas; the losses before it, ``[R]``."""
+        chosen = torch.cat([next(order) for order in self.orders])
+        shape, train = (len(self.runs), -1), self.task.train
+        inputs, targets = self.task.encode(train.inputs[chosen]), train.targets[chosen]
+        outputs = self.model(inputs.reshape(*shape, *inputs.shape[1:]))
+        pairs = zip(outputs, targets.reshape(*shape, *targets.shape[1:]), strict=True)
+        losses = torch.stack([self.task.loss(*both) for both in pairs])
+        self.model.zero_grad(set_to_none=True)
+        losses.sum().backward()  # type: ignore[no-untyped-call]
+        grads = [own.grad for own in self.parameters if own.grad is not None]
+        largest = torch.stack([grad.abs().flatten(1).amax(1) for grad in grads]).amax(0)
+        self.alive &= torch.isfinite(losses.detach()) & torch.isfinite(largest)
+        self._freeze()
+        self._step()
+        return losses.detach()
+
+    def _step(self) -> None:
+        while True:
+            try:
+                return self.step()
+            except DivergedError as error:
+                if self.logs[error.replica].diverged:
+                    raise
+                self._diverge(error.replica, str(error))
+
+    def _diverge(self, replica: int, reason: str) -> None:
+        self.logs[replica].diverge(reason)
+        self.alive[replica] = False
+        self._freeze()
+
+    def _freeze(self) -> None:
+        """Let replicas that have diverged stay where they began, with gradients of zero."""
+        if self.alive.device.type == "cpu" and bool(self.alive.all()):  # to ask a GPU would be to wait for it
+            return
+        for own, initial in zip(self.parameters, self.initial, strict=True):
+            alive = self.alive.reshape(-1, *[1] * (own.dim() - 1))
+            own.data.copy_(own.data.where(alive, initial))  # .data: no news to optimizers that watch for changes
+            own.grad = None if own.grad is None else own.grad.where(alive, 0)
+
+    def _note_diverged(self, update: int, curves: Sequence[Sequence[float]]) -> None:
+        for replica, alive in enumerate(self.alive.tolist()):
+            if not alive and not self.logs[replica].diverged:
+                first = update - len(curves[replica]) + 1
+                bad = [(at, loss) for at, loss in enumerate(curves[replica], first) if not math.isfinite(loss)]
+                at, loss = bad[0] if bad else (update, math.nan)
+                text = f"the training loss is {loss} at update {at}" if bad else f"a gradient by update {update}"
+                self.logs[replica].diverge(text)
+
+    @torch.no_grad()
+    def evaluate(self, split: Split) -> Iterator[tuple[int, float]]:
+        """Compute the metric of a split for every replica that has not diverged; notice those that have."""
+        parts = [self.task.encode(part) for part in torch.split(split.inputs, _CHUNK)]
+        outputs = torch.cat([self.model(part.expand(len(self.runs), *part.shape)) for part in parts], 1)
+        for replica, (own, log) in enumerate(zip(outputs, self.logs, strict=True)):
+            if not log.diverged:
+                if bool(torch.isfinite(own).all()):
+                    yield replica, float(self.task.metric(own, split.targets))
+                else:
+                    value = own[~torch.isfinite(own)][0].item()
+                    self._diverge(replica, f"an output is {value} at an evaluation")
+
+    def keep(self, replica: int) -> None:
+        """Keep the weights of now of a replica for the test data."""
+        for kept, own in zip(self.kept, self.parameters, strict=True):
+            kept[replica] = own[replica].detach()
+
+    def return_to_kept(self) -> None:
+        """Return to the weights that were kept."""
+        for kept, own in zip(self.kept, self.parameters, strict=True):
+            own.data.copy_(kept)
