@@ -64,9 +64,10 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def throughput(session: nox.Session) -> None:
-    """Time training steps in each space and print the ratios; nothing else should run meanwhile."""
+    """Time training steps in each space, and stacks of replicas; nothing else should run meanwhile."""
     _install(session, "bench")
     session.run("python", "-m", "bench", "throughput", *session.posargs)
+    session.run("python", "-m", "bench", "stacks", *session.posargs)
 
 
 def _chromium_by_apt(session: nox.Session) -> str | None:

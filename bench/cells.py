@@ -18,6 +18,7 @@ DIVERGED = ["task", "rule", "space", "rate", "role", "runs", "first reason"]
 PUBLISHED = ["task", "published", "value", "ours, best arm", "source", "protocol"]
 THEOREMS = ["statement", "networks", "worst error", "bound", "verdict"]
 MOST_ROWS = 1_000
+STACKS = ["steps", "units", "batch", "replicas", "way", "sequences per second", "times nn.RNN", "of one large product"]
 TIMINGS = ["network", "rule", "space", "sequences per second", "extra time"]
 
 
@@ -187,4 +188,15 @@ def timing_cells(timings: pd.DataFrame) -> list[list[Cell]]:
         extra = number(100 * row["extra"], digits=2, sign="+")
         names = [Cell(row["network"]), Cell(row["rule"]), Cell(row["space"])]
         result.append([*names, number(row["samples"]), extra._replace(text=f"{extra.text} %")])
+    return result
+
+
+def stack_cells(rows: pd.DataFrame) -> list[list[Cell]]:
+    """Make the table of what ``python -m bench stacks`` measured."""
+    result = []
+    for row in rows.dropna(subset="samples").to_dict("records"):
+        sizes = [number(row[name]) for name in ("steps", "hidden", "batch", "replicas")]
+        speed = Cell("") if math.isnan(row["speed"]) else number(row["speed"])
+        share = number(100 * row["samples"] / row["roof"], digits=2)
+        result.append([*sizes, Cell(row["way"]), number(row["samples"]), speed, share._replace(text=f"{share.text} %")])
     return result

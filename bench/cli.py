@@ -10,7 +10,7 @@ import click
 from bench import options
 from bench.data_cli import data
 from bench.errors import CheckFailedError, InputError
-from bench.measure_cli import theory, throughput
+from bench.measure_cli import stacks, theory, throughput
 
 if TYPE_CHECKING:
     from bench.suite import Suite
@@ -218,5 +218,5 @@ def verify(folder: Path, sample: int, seed: int | None, profile: str | None, wor
     require_none_differs(checks)
 
 
-for command in (theory, throughput, data):
+for command in (theory, throughput, stacks, data):
     main.add_command(command)

@@ -1,4 +1,4 @@
-"""Commands that measure without training: theory and throughput."""
+"""Commands that measure without training: theory, throughput and stacks."""
 
 from __future__ import annotations
 
@@ -71,3 +71,39 @@ def throughput(suite: Path, networks: tuple[str, ...], results: Path) -> None:
     timings = [timing for group in groups for timing in group]
     write_findings(results / TIMINGS, timings)
     print_timings(loaded, timings)
+
+
+@click.command()
+@click.argument("suite", type=click.Path(path_type=Path), default=Path("suites/stacks.toml"))
+@click.option("--grid", "grids", multiple=True, help="Time only this grid; may be given more than once.")
+@options.results
+def stacks(suite: Path, grids: tuple[str, ...], results: Path) -> None:
+    """Time stacks of replicas against nn.RNN, one run after another and a process per run; some minutes.
+
+    Prints sequences per second, speed, memory and the share of what one large product reaches; then what the
+    optimizer's part of a step in path space costs over rules of torch. Grids for a GPU are not measured where there is
+    none. Nothing else should run meanwhile. Rows and the figure go to RESULTS/throughput.
+
+    Example: python -m bench stacks --grid rows
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    from bench.scaling import ScalingSuite, measure, optimizer_steps
+    from bench.scaling_report import print_optimizers, print_scaling, write_figure
+    from bench.schema import read
+    from bench.store import SCALING, write_findings
+    from bench.suite import require
+
+    loaded, errors = read(suite, ScalingSuite), Console(stderr=True)
+    require("", "grid", grids, loaded.grids)
+    names = list(grids or loaded.grids)
+    rows = [
+        row
+        for name in track(names, "timing", console=errors, disable=not errors.is_terminal)
+        for row in measure(loaded, name)
+    ]
+    write_findings(results / SCALING, rows)
+    write_figure(results / SCALING.parent, rows)
+    print_scaling(loaded, rows)
+    print_optimizers(optimizer_steps(loaded))

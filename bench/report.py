@@ -16,7 +16,7 @@ from bench.drawing import Figure, metrics, space_colors
 from bench.errors import InputError
 from bench.evidence import Evidence
 from bench.schema import merged
-from bench.store import FINDINGS, TIMINGS, Store, read_findings, writing
+from bench.store import FINDINGS, SCALING, TIMINGS, Store, read_findings, writing
 from bench.summary import BASE, Row, at_best_rate, missing, names, of_profile, sweep, table
 from bench.svg import file
 from bench.tables import markdown
@@ -115,6 +115,7 @@ def write_all(root: Path, profile: str | None, claims: Claims) -> dict[str, Find
 _MEASURED = (
     (FINDINGS, "Theorems and laws, on random networks", cells.theorem_cells, cells.THEOREMS),
     (TIMINGS, "What a training step costs", cells.timing_cells, cells.TIMINGS),
+    (SCALING, "What stacks of replicas gain", cells.stack_cells, cells.STACKS),
 )
 
 

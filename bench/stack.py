@@ -113,7 +113,7 @@ def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]
     except InputError:
         raise
     except Exception as error:  # whatever an optimizer, a loss or memory that runs out raises
-        if len(runs) == 1 or not _out_of_memory(error):
+        if len(runs) == 1 or not out_of_memory(error):
             raise CheckFailedError(failure(runs[0], error)) from error
     else:
         return [records[order.index(place)] for place in range(len(runs))]
@@ -123,7 +123,7 @@ def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]
     return [*train_stack(runs[:half], device), *train_stack(runs[half:], device)]
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Tell whether memory ran out: a CPU has no error of its own for it."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 

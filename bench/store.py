@@ -29,6 +29,8 @@ FINDINGS = Path("theory/findings.parquet")
 """What ``python -m bench theory`` found, in a folder of results."""
 TIMINGS = Path("throughput/timings.parquet")
 """What ``python -m bench throughput`` measured, in a folder of results."""
+SCALING = Path("throughput/stacks.parquet")
+"""What ``python -m bench stacks`` measured, in a folder of results."""
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
 

@@ -68,7 +68,8 @@ def optimizer_step(name: str, hidden: int, layers: int) -> Callable[[], Any]:
     """Build the optimizer's part of a step alone, with gradients that stay as they are.
 
     Args:
-        name: ``"SGD"`` or ``"Adam"``, of torch, ``foreach``, in weight space; ``"path"``, SGD in path space.
+        name: ``"SGD"`` or ``"Adam"``, of torch, in weight space, and ``"foreach"`` or ``"fused"``; ``"path"``, SGD in
+            path space.
         hidden: width.
         layers: depth.
 
@@ -79,7 +80,8 @@ def optimizer_step(name: str, hidden: int, layers: int) -> Callable[[], Any]:
     functional.cross_entropy(model(inputs), labels).backward()  # type: ignore[no-untyped-call]
     if name == "path":
         return pathrnn.PathSpace(model.parameters(), model.graph, torch.optim.SGD, lr=1e-6).step
-    step: Callable[[], Any] = getattr(torch.optim, name)(model.parameters(), lr=1e-6, foreach=True).step
+    rule, kind = name.split()
+    step: Callable[[], Any] = getattr(torch.optim, rule)(model.parameters(), lr=1e-6, **{kind: True}).step
     return step
 
 

@@ -132,3 +132,12 @@ def test_the_table_of_tasks_is_true(name: str) -> None:
     assert ("(up)" in metric) == task.higher_is_better
     if name != "copying":
         assert float(target) == task.target
+
+
+def test_what_stacks_gain_is_what_was_measured() -> None:
+    rows = pd.read_parquet(ROOT / "results" / "reference" / "throughput" / "stacks.parquet")
+    own = rows[(rows["grid"] == "rows") & (rows["replicas"] == 8) & (rows["way"] == "stack, weight space")]
+    speeds = [f"{speed:.1f}" for speed in own.sort_values("hidden")["speed"]]
+    text = " ".join(SUITES.split())
+    assert f"train {speeds[0]}, {speeds[1]} and {speeds[2]} times as fast as `nn.RNN`" in text
+    assert rows[rows["grid"].str.endswith("_gpu")]["samples"].isna().all() == ("**not measured**" in text)

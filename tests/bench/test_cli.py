@@ -139,7 +139,17 @@ def test_everything_that_a_suite_may_name_is_listed(bench: Bench) -> None:
         names = [line.split()[0] for line in result.stdout.splitlines()[3:] if line.startswith(" ") and line[1] != " "]
         assert set(table) == set(names), result.stdout
     result = bench("list", "suites")
-    for path in ("accuracy", "convergence", "invariance", "ablation", "published", "smoke", "theory", "throughput"):
+    for path in (
+        "accuracy",
+        "convergence",
+        "invariance",
+        "ablation",
+        "published",
+        "smoke",
+        "theory",
+        "throughput",
+        "stacks",
+    ):
         assert f" suites/{path}.toml " in result.stdout
     assert "base.toml" not in result.stdout
 
@@ -297,3 +307,25 @@ def test_timings_are_printed_and_kept(bench: Bench, tmp_path: Path) -> None:
     assert set(timings["network"]) == {"small"}
     assert list(timings["ratios"].iloc[0]) == [1.0, 1.0, 1.0]
     assert timings["extra"].iloc[1] == pd.Series(timings["ratios"].iloc[1]).median() - 1
+
+
+def test_stacks_are_timed_and_drawn_and_a_gpu_that_is_not_there_is_not_measured(bench: Bench, tmp_path: Path) -> None:
+    suite = tmp_path / "quick.toml"
+    grid = "steps = 3\nfeatures = 2\nbatch = 4\nhidden = [8]\nreplicas = [1, 3]\n"
+    suite.write_text(
+        'title = "quick"\nrounds = 3\nspaces = ["weight", "path"]\noptimizers = { hidden = 8, rounds = 2 }\n'
+        f'[grids.here]\ndevice = "cpu"\n{grid}[grids.there]\ndevice = "cuda"\n{grid}'
+    )
+    refused(bench("stacks", suite, "--grid", "huge"), "unknown grid 'huge'; the suite has here, there")
+    result = bench("stacks", suite, "--results", tmp_path, CUDA_VISIBLE_DEVICES="")
+    assert result.returncode == 0, result.stderr
+    assert "not measured: torch sees no cuda device" in result.stdout
+    assert "Adam fused" in result.stdout
+    rows = pd.read_parquet(tmp_path / "throughput" / "stacks.parquet")
+    here, there = rows[rows["grid"] == "here"], rows[rows["grid"] == "there"]
+    ways = ["nn.RNN, one by one", "stack, weight space", "stack, path space"]
+    assert list(here["way"]) == [*ways, *ways, "nn.RNN, in processes"]
+    assert (here["samples"] > 0).all()
+    assert (here["speed"][here["way"] == ways[0]] == 1.0).all()
+    assert there["samples"].isna().all()
+    assert "sequences per second" in (tmp_path / "throughput" / "stacks.svg").read_text()

@@ -15,6 +15,7 @@ from bench import suite as suites
 from bench.errors import InputError
 from bench.registry import SPACES, TASKS
 from bench.runs import Choice, Run
+from bench.scaling import ScalingSuite
 from bench.schema import merged, read
 from bench.seeds import seed
 from bench.suite import Suite
@@ -217,7 +218,9 @@ def test_every_suite_of_the_project_is_valid(path: Path) -> None:
 
 
 def test_the_suites_of_other_commands_are_valid() -> None:
-    assert {path.stem for path in FILES} - {path.stem for path in COMPARING} == {"theory", "throughput"}
+    assert {path.stem for path in FILES} - {path.stem for path in COMPARING} == {"theory", "throughput", "stacks"}
+    grids = read(ROOT / "suites" / "stacks.toml", ScalingSuite).grids.values()
+    assert {grid.device for grid in grids} == {"cpu", "cuda"}
     assert read(ROOT / "suites" / "theory.toml", TheorySuite).laws
     assert read(ROOT / "suites" / "throughput.toml", ThroughputSuite).networks
 
