@@ -64,10 +64,10 @@ def reproduce(session: nox.Session) -> None:
 
 @nox.session
 def throughput(session: nox.Session) -> None:
-    """Time training steps in each space, and stacks of replicas; nothing else should run meanwhile."""
+    """Time training steps in each space, then stacks; nothing else should run meanwhile. Arguments go to the first."""
     _install(session, "bench")
     session.run("python", "-m", "bench", "throughput", *session.posargs)
-    session.run("python", "-m", "bench", "stacks", *session.posargs)
+    session.run("python", "-m", "bench", "stacks")
 
 
 def _chromium_by_apt(session: nox.Session) -> str | None:

@@ -85,6 +85,32 @@ def optimizer_step(name: str, hidden: int, layers: int) -> Callable[[], Any]:
     return step
 
 
+def recurrence(name: str, steps: int, units: int) -> Callable[[], None]:
+    """Build forward and backward pass of a layer: batch 128, 28 numbers a step where it has 28 steps, else one.
+
+    Args:
+        name: ``"nn.RNN"`` or ``"relu_scan"``.
+        steps: length of the sequences.
+        units: width.
+
+    Returns:
+        A function that makes all gradients.
+    """
+    layer = nn.RNN(28 if steps == 28 else 1, units, nonlinearity="relu")
+    inputs = torch.rand(steps, BATCH, layer.input_size)
+
+    def run() -> None:
+        layer.zero_grad()
+        if name == "nn.RNN":
+            states = layer(inputs)[0]
+        else:
+            weight, recurrent, *biases = layer.all_weights[0]
+            states = pathrnn.relu_scan(functional.linear(inputs, weight, biases[0] + biases[1]), recurrent)
+        states[-1].sum().backward()
+
+    return run
+
+
 def harness_training(run: Run, updates: int) -> Callable[[], Any]:
     """Build training as the harness does it, its evaluations left out.
 

@@ -14,6 +14,7 @@ from bench.workloads import (
     interleaved,
     optimizer_step,
     ratio,
+    recurrence,
     training_step,
 )
 from tests.bench.conftest import ROOT, needs_data
@@ -57,6 +58,19 @@ def test_cost_of_an_optimizer_step(
     times = benchmark.extra_info["ratio"] = ratio(seconds, "path", over=reference)
     with capsys.disabled():
         print(f"\nPathSpace(SGD) steps in {times:.2f} of torch's {reference}, {layers} x {hidden}", end="")
+
+
+@pytest.mark.benchmark(group="forward and back through a layer, nn.RNN over relu_scan, batch 128, one thread")
+@pytest.mark.parametrize("units", [64, 128])
+@pytest.mark.parametrize("steps", [28, 64, 784])
+def test_speed_of_the_recurrence(
+    benchmark: BenchmarkFixture, capsys: pytest.CaptureFixture[str], steps: int, units: int
+) -> None:
+    functions = {name: recurrence(name, steps, units) for name in ("nn.RNN", "relu_scan")}
+    seconds = benchmark.pedantic(interleaved, args=(functions, 20, max(1, 280 // steps)), rounds=1)
+    speed = benchmark.extra_info["speed"] = ratio(seconds, "nn.RNN", over="relu_scan")
+    with capsys.disabled():
+        print(f"\nrelu_scan is {speed:.2f} times as fast as nn.RNN, {steps} steps of {units} units", end="")
 
 
 @needs_data
