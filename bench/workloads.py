@@ -17,8 +17,8 @@ from bench import registry
 from bench.models import Network, relu
 from bench.runs import Run
 from bench.spaces import Problem
-from bench.train import build, task_of
-from bench.train import updates as training_updates
+from bench.stack import Training
+from bench.train import task_of
 
 BATCH = 128
 """Sequences per step."""
@@ -115,7 +115,7 @@ def harness_training(run: Run, updates: int) -> Callable[[], Any]:
     """Build training as the harness does it, its evaluations left out.
 
     Args:
-        run: what to train; its data are loaded at once.
+        run: what to train, a ReLU network; its data are loaded at once.
         updates: so many make one call.
 
     Returns:
@@ -123,7 +123,7 @@ def harness_training(run: Run, updates: int) -> Callable[[], Any]:
     """
     task = task_of(run.task)
     endless = run.model_copy(update={"updates": updates * 10_000, "evaluations": 10_000})
-    progress = training_updates(endless, task, *build(endless, task))
+    progress = Training([endless], task).updates()
     return lambda: next(progress)
 
 
