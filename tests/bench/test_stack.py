@@ -49,7 +49,7 @@ def outcome(record: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize("test_at", ["end", "best"])
 @pytest.mark.parametrize("name", SOME)
 def test_the_outcome_does_not_depend_on_the_stack(name: str, test_at: str) -> None:
-    runs = replicas(OUTLINES[name], (0.003, 0.03), role="test", test_at=test_at)
+    runs = replicas(OUTLINES[name], (0.003, 0.1), role="test", test_at=test_at, updates=40, evaluations=20)
     together = train_stack(runs)
     assert [record["key"] for record in together] == [run.key for run in runs]
     assert {record["stack"] for record in together} == {4}
@@ -103,6 +103,28 @@ def test_a_replica_that_diverges_is_recorded_and_touches_no_neighbour(space: str
         assert math.isnan(record["test"])
         assert math.isnan(record["validation"])
     assert not any(math.isnan(record["test"]) for record in together[::2])
+
+
+def test_the_test_data_are_used_at_the_best_point_of_each_replica() -> None:
+    """At rates at which the validation metric goes up and down, elsewhere for every replica."""
+    outline = OUTLINES["accuracy digits_rows weight adam"]
+    runs = replicas(outline, (0.1, 0.3), updates=40, evaluations=20, role="test", test_at="best")
+    together, apart = train_stack(runs), [record for run in runs for record in train_stack([run])]
+    best = [max(range(20), key=record["curve_validation"].__getitem__) for record in together]
+    assert len(set(best)) > 1
+    assert min(best) < 19
+    assert [record["test"] for record in together] == [record["test"] for record in apart]
+
+
+def test_a_replica_that_has_diverged_stays_where_it_began() -> None:
+    training = stack.Training(replicas(OUTLINES[SOME[0]], (0.01,), max_norm=None), task_of(OUTLINES[SOME[0]].task))
+    for parameter in training.parameters:
+        parameter.data[1] = torch.inf
+    training.update()
+    assert training.alive.tolist() == [True, False]
+    for parameter, initial in zip(training.parameters, training.initial, strict=True):
+        assert torch.equal(parameter[1], initial[1])
+        assert not torch.equal(parameter[0], initial[0])
 
 
 def test_a_skeleton_weight_that_vanishes_stops_its_replica_alone() -> None:

@@ -12,7 +12,7 @@ import pathrnn
 
 def test_public_names() -> None:
     names = ["BasisPaths", "GaugeFixed", "PathSGD", "PathSpace", "ReductionGraph", "__version__"]
-    assert pathrnn.__all__ == [*names, "balance_", "init", "muon", "path_condition_"]
+    assert pathrnn.__all__ == [*names, "balance_", "init", "muon", "path_condition_", "relu_scan"]
 
 
 @pytest.mark.parametrize("kind", ["index", "magnitude"])
