@@ -47,8 +47,11 @@ class Stack(Network):
 
 def _affine(sequence: Tensor, weight: Tensor, biases: Sequence[Tensor]) -> Tensor:
     """Multiply ``[R, T, B, from]`` by weights ``[R, to, from]`` and add biases ``[R, to]``."""
-    flat = sequence.flatten(1, 2)
-    product = torch.baddbmm(reduce(torch.add, biases).unsqueeze(1), flat, weight.mT) if biases else flat @ weight.mT
+    flat, bias = sequence.flatten(1, 2), reduce(torch.add, biases).unsqueeze(1) if biases else weight.new_zeros(())
+    if 1 in weight.shape[1:]:  # products with vectors round otherwise for a single replica
+        product = (flat.unsqueeze(2) * weight.unsqueeze(1)).sum(-1) + bias
+    else:
+        product = torch.baddbmm(bias, flat, weight.mT) if biases else flat @ weight.mT
     return product.reshape(*sequence.shape[:3], -1)
 
 

@@ -15,7 +15,7 @@ import torch
 from bench import registry, stack, train
 from bench import suite as suites
 from bench.errors import CheckFailedError
-from bench.replicas import Replicas
+from bench.replicas import Replicas, _affine
 from bench.runs import Run
 from bench.stack import capacity, kind, stacks, train_stack
 from bench.tasks import Task
@@ -33,6 +33,7 @@ OUTLINES = {
 }
 SOME = [name for name in OUTLINES if "accuracy digits" in name]
 ASIDE = {"seconds", "curve_seconds", "stack", "environment"}
+ONE_OUTPUT = ["accuracy adding path momentum", "accuracy reber gauge adam", "accuracy adding weight momentum"]
 
 
 def replicas(outline: Run, rates: tuple[float, ...], seeds: int = 2, **changes: Any) -> list[Run]:
@@ -47,7 +48,7 @@ def outcome(record: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("test_at", ["end", "best"])
-@pytest.mark.parametrize("name", SOME)
+@pytest.mark.parametrize("name", [*SOME, *ONE_OUTPUT])
 def test_the_outcome_does_not_depend_on_the_stack(name: str, test_at: str) -> None:
     runs = replicas(OUTLINES[name], (0.003, 0.1), role="test", test_at=test_at, updates=40, evaluations=20)
     together = train_stack(runs)
@@ -57,6 +58,22 @@ def test_the_outcome_does_not_depend_on_the_stack(name: str, test_at: str) -> No
     assert [outcome(record) for record in together] == [outcome(record) for record in apart]
     assert len({outcome(record)["curve_train_loss"] for record in together}) == 4
     assert all(json.loads(record["environment"])["recurrence"] == "relu_scan" for record in together)
+
+
+@pytest.mark.parametrize(("into", "out"), [(1, 8), (8, 1), (1, 1), (3, 5)])
+@pytest.mark.parametrize("biases", [0, 2])
+def test_products_do_not_depend_on_the_number_of_replicas(into: int, out: int, biases: int) -> None:
+    sequence, weight = torch.randn(4, 6, 32, into), torch.randn(4, out, into)
+    added = [torch.randn(4, out) for _ in range(biases)]
+    results = []
+    for count in (4, 1):
+        own = [tensor[:count].clone().requires_grad_() for tensor in (sequence, weight, *added)]
+        product = _affine(own[0], own[1], own[2:])
+        results.append([product, *torch.autograd.grad(product.square().sum(), own)])
+    for all_, one in zip(*results, strict=True):
+        assert torch.equal(all_[:1], one)
+    expected = sequence @ weight.mT.unsqueeze(1) + sum(added, torch.zeros(4, out))[:, None, None]
+    torch.testing.assert_close(results[0][0], expected)
 
 
 def in_doubles(task: Task) -> Task:
