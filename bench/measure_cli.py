@@ -78,7 +78,7 @@ def throughput(suite: Path, networks: tuple[str, ...], results: Path) -> None:
 @click.option("--grid", "grids", multiple=True, help="Time only this grid; may be given more than once.")
 @options.results
 def stacks(suite: Path, grids: tuple[str, ...], results: Path) -> None:
-    """Time stacks of replicas against nn.RNN, one run after another and a process per run; some minutes.
+    """Time stacks of replicas against nn.RNN, one run after another and a process per run; two minutes.
 
     Prints sequences per second, speed, memory and the share of what one large product reaches; then what the
     optimizer's part of a step in path space costs over rules of torch. Grids for a GPU are not measured where there is

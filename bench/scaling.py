@@ -18,7 +18,7 @@ import torch
 from pydantic import Field, PositiveInt
 from torch.nn import functional
 
-from bench import registry
+from bench import environment, registry
 from bench.models import Network, relu
 from bench.replicas import Stack, at_rates
 from bench.schema import Strict, known
@@ -122,7 +122,7 @@ def measure(suite: ScalingSuite, name: str) -> Iterator[Scaling]:
     torch.set_num_threads(1)
     grid = suite.grids[name]
     there = grid.device == "cpu" or torch.cuda.is_available()
-    device = "" if not there else "cpu" if grid.device == "cpu" else torch.cuda.get_device_name()
+    device = "" if not there else environment.name(torch.device(grid.device))
     peak = _peak(grid.device) if there else nan
     for hidden in grid.hidden:
         roof = peak / _operations(grid, hidden)

@@ -18,7 +18,7 @@ from bench.replicas import Stack, at_rates
 from bench.runs import Run
 from bench.spaces import DivergedError, Step
 from bench.tasks import Split, Task
-from bench.train import failure, optimizer, order_of, rule_of, start, stops, task_of
+from bench.train import failure, optimizer, order_of, rule_of, score, start, stops, task_of
 
 _LOG = logging.getLogger(__name__)
 _SPACES = {"weight", "path", "gauge", "path_sgd"}
@@ -236,12 +236,14 @@ class Training:
         parts = [self.task.encode(part) for part in torch.split(split.inputs, _CHUNK)]
         outputs = torch.cat([self.model(part.expand(len(self.runs), *part.shape)) for part in parts], 1)
         for replica, (own, log) in enumerate(zip(outputs, self.logs, strict=True)):
-            if not log.diverged:
-                if bool(torch.isfinite(own).all()):
-                    yield replica, float(self.task.metric(own, split.targets))
-                else:
-                    value = own[~torch.isfinite(own)][0].item()
-                    self._diverge(replica, f"an output is {value} at an evaluation")
+            if log.diverged:
+                continue
+            try:
+                metric = score(self.task, own, split.targets)
+            except DivergedError as error:
+                self._diverge(replica, str(error))
+            else:
+                yield replica, metric
 
     def keep(self, replica: int) -> None:
         """Keep the weights of now of a replica for the test data."""

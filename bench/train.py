@@ -177,10 +177,16 @@ def evaluate(model: Network, task: Task, split: Split) -> float:
     Raises:
         DivergedError: an output is not finite.
     """
-    outputs = torch.cat([model(task.encode(part)) for part in torch.split(split.inputs, 1_000)])
+    return score(
+        task, torch.cat([model(task.encode(part)) for part in torch.split(split.inputs, 1_000)]), split.targets
+    )
+
+
+def score(task: Task, outputs: Tensor, targets: Tensor) -> float:
+    """Compute the metric of outputs; DivergedError where one is not finite."""
     if not bool(torch.isfinite(outputs).all()):
         raise DivergedError(f"an output is {outputs[~torch.isfinite(outputs)][0].item()} at an evaluation")
-    return float(task.metric(outputs, split.targets))
+    return float(task.metric(outputs, targets))
 
 
 def train(run: Run, device: str = "cpu") -> dict[str, Any]:

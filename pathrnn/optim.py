@@ -12,10 +12,8 @@ from pathrnn.gauge import balanced, balancing, sweep
 from pathrnn.graph import BIAS, ReductionGraph, UnitValues, factors, require_nonzero, scale_factors
 from pathrnn.space import Optimizer, Rule, Space
 
-_DEGREES = dict.fromkeys(["momentum_buffer", "exp_avg", "grad_avg", "exp_inf"], 1)
-_DEGREES |= dict.fromkeys(["step", "mu_product"], 0) | dict.fromkeys(
-    ["exp_avg_sq", "max_exp_avg_sq", "square_avg", "sum"], 2
-)
+_DEGREES = {"step": 0, "mu_product": 0, "momentum_buffer": 1, "exp_avg": 1, "grad_avg": 1, "exp_inf": 1}
+_DEGREES |= {"exp_avg_sq": 2, "max_exp_avg_sq": 2, "square_avg": 2, "sum": 2}
 _COORDINATES = ["relative", "normalised", "raw"]
 
 

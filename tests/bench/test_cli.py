@@ -139,17 +139,8 @@ def test_everything_that_a_suite_may_name_is_listed(bench: Bench) -> None:
         names = [line.split()[0] for line in result.stdout.splitlines()[3:] if line.startswith(" ") and line[1] != " "]
         assert set(table) == set(names), result.stdout
     result = bench("list", "suites")
-    for path in (
-        "accuracy",
-        "convergence",
-        "invariance",
-        "ablation",
-        "published",
-        "smoke",
-        "theory",
-        "throughput",
-        "stacks",
-    ):
+    training = ("accuracy", "convergence", "invariance", "ablation", "published", "smoke")
+    for path in (*training, "theory", "throughput", "stacks"):
         assert f" suites/{path}.toml " in result.stdout
     assert "base.toml" not in result.stdout
 
@@ -228,19 +219,8 @@ def test_ctrl_c_keeps_what_is_finished(
     monkeypatch.setenv("PATHRNN_OFFLINE", "1")
     records = tmp_path / "results" / "tiny" / "records"
     tiny.write_text(TINY.replace("digits_rows = 6,", "digits_rows = 200,"))
-    command = [
-        sys.executable,
-        "-m",
-        "bench",
-        "run",
-        tiny,
-        "--results",
-        tmp_path / "results",
-        "--workers",
-        "1",
-        "--stack",
-        "1",
-    ]
+    one_by_one = ("--workers", "1", "--stack", "1")
+    command = [sys.executable, "-m", "bench", "run", tiny, "--results", tmp_path / "results", *one_by_one]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
