@@ -67,14 +67,25 @@ class Replicas(torch.optim.Optimizer):
         rule: a torch optimizer class, or a function that makes an optimizer.
         stack: the network.
         rates: a learning rate per replica.
+        capturable: as in :class:`torch.optim.Adam`; rules that have it are given it.
         **settings: arguments of the rule.
     """
 
-    def __init__(self, params: Any, rule: Rule, stack: Stack, rates: Sequence[float], **settings: Any) -> None:
+    def __init__(
+        self,
+        params: Any,
+        rule: Rule,
+        stack: Stack,
+        rates: Sequence[float],
+        capturable: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(params, {"lr": rates[0]})
         (group,) = self.param_groups
         self.stacked: list[nn.Parameter] = group["params"]
-        self.parts = [_Part(rule, stack, at, settings | {"lr": rates[at.start]}) for at in _parts(rule, rates)]
+        self.parts = [
+            _Part(rule, stack, at, capturable, settings | {"lr": rates[at.start]}) for at in _parts(rule, rates)
+        ]
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Take a step of every rule."""
@@ -103,15 +114,14 @@ class Replicas(torch.optim.Optimizer):
 class _Part:
     """A rule on views of the replicas ``at``."""
 
-    def __init__(self, rule: Rule, stack: Stack, at: slice, settings: dict[str, Any]) -> None:
+    def __init__(self, rule: Rule, stack: Stack, at: slice, capturable: bool, settings: dict[str, Any]) -> None:
         self.at = at
         if rule in ELEMENTWISE:
-            self.views = [nn.Parameter(parameter.detach()[at]) for parameter in stack.parameters()]
-            self.optimizer = rule(self.views, **settings)
+            self.views, graph = [nn.Parameter(parameter.detach()[at]) for parameter in stack.parameters()], stack.graph
         else:
             own = one_of(stack, at.start)
-            self.views = list(own.parameters())
-            self.optimizer = build_rule(rule, self.views, own.graph, **settings)
+            self.views, graph = list(own.parameters()), own.graph
+        self.optimizer = build_rule(rule, self.views, graph, capturable, **settings)
 
 
 def one_of(stack: Stack, replica: int) -> Network:

@@ -19,11 +19,11 @@ from pydantic import Field, PositiveInt
 from torch.nn import functional
 
 from bench import environment, registry
+from bench.device import out_of_memory
 from bench.models import Network, relu
 from bench.replicas import Stack, at_rates
 from bench.schema import Strict, known
 from bench.spaces import Problem
-from bench.stack import out_of_memory
 from bench.workloads import interleaved, optimizer_step, ratio
 
 ALONE, PROCESSES = "nn.RNN, one by one", "nn.RNN, in processes"

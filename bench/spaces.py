@@ -47,12 +47,18 @@ class Problem:
     max_norm: float | None
     steps: int
 
+    @property
+    def capturable(self) -> bool:
+        """Whether steps must not wait for the device: wherever there is one."""
+        return not self.model.head.weight.is_cpu
+
 
 def weight(problem: Problem) -> Step:
     """Weights as they are; the gradient is clipped by its norm."""
     model, max_norm = problem.model, problem.max_norm
     graph = model.graph if getattr(model.rnn, "nonlinearity", "") == "relu" else None
-    optimizer = build_rule(problem.rule, model.parameters(), graph, **problem.settings)  # type: ignore[arg-type]
+    settings = {"capturable": problem.capturable, **problem.settings}
+    optimizer = build_rule(problem.rule, model.parameters(), graph, **settings)  # type: ignore[arg-type]
 
     def step() -> None:
         if max_norm is not None:
@@ -83,6 +89,7 @@ def path(
 ) -> Step:
     """Path space (pathrnn.PathSpace); the gradient is clipped by its norm there."""
     options = {"coordinates": coordinates, "skeleton": skeleton, "max_step_ratio": max_step_ratio}
+    options["capturable"] = problem.capturable
     return _graph_step(pathrnn.PathSpace, problem, options)
 
 
@@ -126,8 +133,10 @@ def _source(error: BaseException) -> str:
     return str(frames[-1][0].f_globals.get("__name__", ""))
 
 
-def muon(params: Any, graph: pathrnn.ReductionGraph, lr: float, adam_share: float = 0.4) -> torch.optim.Optimizer:
+def muon(
+    params: Any, graph: pathrnn.ReductionGraph, lr: float, adam_share: float = 0.4, capturable: bool = False
+) -> torch.optim.Optimizer:
     """Muon at a rate for matrices into hidden units, Adam at a share of it for the rest."""
     if graph is None:
         raise ValueError("Muon here needs a ReLU network, which tells it the matrices into hidden units")
-    return pathrnn.muon(lr, adam_share * lr)(params, graph=graph)
+    return pathrnn.muon(lr, adam_share * lr)(params, graph=graph, capturable=capturable)

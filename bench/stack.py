@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.device import calls, out_of_memory
 from bench.errors import CheckFailedError, InputError
 from bench.log import Log, Progress
 from bench.replicas import Stack, at_rates
@@ -25,6 +26,10 @@ _SPACES = {"weight", "path", "gauge", "path_sgd"}
 """Spaces that take replica axes; others may, but nobody has checked it."""
 _CHUNK = 256
 """Sequences of an evaluation at a time: the same for any stack, lest sums be rounded otherwise."""
+_CAPTURABLE = {"weight", "path"}, {"SGD", "Adam", "AdamW", "RMSprop", "Muon"}
+"""Spaces and rules whose steps do the same on the device each time, and nothing of account on the host."""
+_AT_ONCE = 64
+"""Updates whose sequences are named to the device at a time."""
 _SMALL, _MOST_ON_CPU = 4096, 8
 """Numbers in the state of a network that is worth stacking on a CPU, and how many of them together."""
 
@@ -123,11 +128,6 @@ def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]
     return [*train_stack(runs[:half], device), *train_stack(runs[half:], device)]
 
 
-def out_of_memory(error: Exception) -> bool:
-    """Tell whether memory ran out: a CPU has no error of its own for it."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
-
-
 def _train(runs: Sequence[Run], device: str) -> list[dict[str, Any]]:
     task = task_of(runs[0].task).to(device)
     training, test = Training(runs, task), runs[0].role == "test"
@@ -162,6 +162,15 @@ class Training:
         self.parameters = list(self.model.parameters())
         self.initial = [parameter.detach().clone() for parameter in self.parameters]
         self.kept = [parameter.detach().clone() for parameter in self.parameters]
+        size = len(runs) * min(runs[0].task.batch, len(task.train.inputs))
+        self.chosen = torch.zeros(size, dtype=torch.int64, device=task.device)
+        kinds = zip((runs[0].space.space, runs[0].rule.optimizer), _CAPTURABLE, strict=True)
+        self.capturable = all(own in known for own, known in kinds)
+
+    @property
+    def recorded(self) -> bool:
+        """Whether updates are recorded in a CUDA graph, and do not wait for the device."""
+        return self.task.device.type == "cuda"
 
     def updates(self) -> Iterator[list[Progress]]:
         """Train; stop at each of the evenly spaced evaluations, and when all replicas have diverged.
@@ -170,8 +179,9 @@ class Training:
             How far each replica is.
         """
         seconds, began, losses, evaluations = 0.0, time.perf_counter(), list[Tensor](), stops(self.runs[0])
+        steps = self.steps()
         for update in range(1, self.runs[0].updates + 1):
-            losses.append(self.update())
+            losses.append(next(steps))
             if update in evaluations:
                 curves = torch.stack(losses, 1).tolist()
                 self._note_diverged(update, curves)
@@ -181,11 +191,31 @@ class Training:
                 yield [Progress(update, curve, seconds) for curve in curves]
                 losses, began = [], time.perf_counter()
 
-    def update(self) -> Tensor:
-        """Take an update of all replicas; the losses before it, ``[R]``."""
-        chosen = torch.cat([next(order) for order in self.orders])
+    def steps(self) -> Iterator[Tensor]:
+        """Take an update of all replicas at a time, for ever; yield the losses before each, ``[R]``."""
+        launched = calls(self._whole if self.capturable else self._slopes, self.recorded)
+        for chosen in self._batches():
+            self.chosen.copy_(chosen)
+            losses = next(launched)
+            if not self.capturable:
+                self._step()
+            yield losses
+
+    def _batches(self) -> Iterator[Tensor]:
+        """Yield the indices of the sequences of an update, all replicas' in turn."""
+        while True:
+            several = itertools.islice(zip(*self.orders, strict=True), _AT_ONCE)
+            yield from torch.stack([torch.cat(update) for update in several]).to(self.task.device)
+
+    def _whole(self) -> Tensor:
+        losses = self._slopes()
+        self._step()
+        return losses
+
+    def _slopes(self) -> Tensor:
+        """Compute losses and gradients; notice replicas that diverge, and keep them where they began."""
         shape, train = (len(self.runs), -1), self.task.train
-        inputs, targets = self.task.encode(train.inputs[chosen]), train.targets[chosen]
+        inputs, targets = self.task.encode(train.inputs[self.chosen]), train.targets[self.chosen]
         outputs = self.model(inputs.reshape(*shape, *inputs.shape[1:]))
         pairs = zip(outputs, targets.reshape(*shape, *targets.shape[1:]), strict=True)
         losses = torch.stack([self.task.loss(*both) for both in pairs])
@@ -195,7 +225,6 @@ class Training:
         largest = torch.stack([grad.abs().flatten(1).amax(1) for grad in grads]).amax(0)
         self.alive &= torch.isfinite(losses.detach()) & torch.isfinite(largest)
         self._freeze()
-        self._step()
         return losses.detach()
 
     def _step(self) -> None:
@@ -214,7 +243,7 @@ class Training:
 
     def _freeze(self) -> None:
         """Let replicas that have diverged stay where they began, with gradients of zero."""
-        if self.alive.device.type == "cpu" and bool(self.alive.all()):  # to ask a GPU would be to wait for it
+        if not self.recorded and bool(self.alive.all()):
             return
         for own, initial in zip(self.parameters, self.initial, strict=True):
             alive = self.alive.reshape(-1, *[1] * (own.dim() - 1))

@@ -154,7 +154,7 @@ def orders(count: int, size: int, seed_: int) -> Iterator[Tensor]:
 def order_of(run: Run, task: Task) -> Iterator[Tensor]:
     """Yield the indices of the batches of a run; the seed depends on study, kind of task, role and index."""
     seed_ = seed(run.study, run.task.task, "batches", run.role, run.index)
-    return (chosen.to(task.device) for chosen in orders(len(task.train.inputs), run.task.batch, seed_))
+    return orders(len(task.train.inputs), run.task.batch, seed_)
 
 
 def stops(run: Run) -> set[int]:
@@ -244,7 +244,7 @@ def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progre
     losses: list[float] = []
     seconds, start = 0.0, time.perf_counter()
     for update, chosen in enumerate(islice(order_of(run, task), run.updates), 1):
-        batch = Split(task.train.inputs[chosen], task.train.targets[chosen])
+        batch = Split(*(own[chosen.to(task.device)] for own in task.train))
         loss = task.loss(model(task.encode(batch.inputs)), batch.targets)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):

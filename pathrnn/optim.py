@@ -37,6 +37,9 @@ class PathSpace(Space):
         max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; or None.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
             so that none changes sign, and ``guard_count`` counts what it held back; None switches this guard off.
+        capturable: as in :class:`torch.optim.Adam`, and given to a rule that has it: steps after the first never wait
+            for the device, so that a CUDA graph can hold them. They refuse nothing, and learn of weights that others
+            have changed by torch's counters alone, which a replay does not read.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
 
     Raises:
@@ -64,14 +67,16 @@ class PathSpace(Space):
         skeleton: str = "magnitude",
         max_path_norm: float | None = 1.0,
         max_step_ratio: float | None = 0.5,
+        capturable: bool = False,
         **rule_kwargs: Any,
     ) -> None:
         if coordinates not in _COORDINATES:
             raise ValueError(f"coordinates must be one of {_COORDINATES}, got {coordinates!r}")
         if max_step_ratio is not None and not 0 < max_step_ratio < 1:
             raise ValueError(f"max_step_ratio must lie between 0 and 1, or be None, got {max_step_ratio}")
+        self.capturable = capturable
         super().__init__(params, graph, rule, max_path_norm, rule_kwargs)
-        self.coordinates, self.max_step_ratio, self.guard_count = coordinates, max_step_ratio, 0
+        self.coordinates, self.max_step_ratio, self.guard_count = coordinates, max_step_ratio, torch.tensor(0)
         self._name, self.skeleton, self._fresh = f"PathSpace with {coordinates} coordinates", skeleton, True
         self._kept = ("_choice", "_units", "_fresh", "guard_count")
         self._choose()
@@ -89,6 +94,7 @@ class PathSpace(Space):
         self._choice = [[own.to(like.device) for own in side] for side in self._choice]
         self._units = [[unit.to(like) for unit in side] for side in self._units]
         self._skeleton, self._settled = from_choice(self._wiring, *self._choice), self._units
+        self.guard_count = torch.tensor(int(self.guard_count), device=like.device)
         masks = without([torch.ones_like(own) for own in self._tensors], self._skeleton.outs)
         self._masks = [mask if place in self._skeleton.outs.places else None for place, mask in enumerate(masks)]
 
@@ -99,8 +105,10 @@ class PathSpace(Space):
         unit, like = self._units[1][0], self._tensors[0]
         if self._settled is not self._units or (unit.dtype, unit.device) != (like.dtype, like.device):
             self._settle()
+        if self.capturable and self._untouched():
+            return None
         outs = read(self._tensors, self._skeleton.outs)
-        if all(map(torch.equal, outs, self._units[1])):
+        if not self.capturable and all(map(torch.equal, outs, self._units[1])):
             return None
         self._require_nonzero()
         ratios = [(out / unit).abs() for out, unit in zip(outs, self._units[1], strict=True)]
@@ -143,10 +151,12 @@ class PathSpace(Space):
         if self.max_step_ratio is None:
             return ratio
         held = ratio.clamp(1 - self.max_step_ratio, 1 + self.max_step_ratio)
-        self.guard_count += int(((held != ratio) & free).sum())
+        self.guard_count += ((held != ratio) & free).sum()
         return held
 
     def _require_nonzero(self) -> None:
+        if self.capturable and not self._fresh:
+            return
         if self.coordinates != "relative":
             require_nonzero("in-skeleton weight", read(self._tensors, self._skeleton.ins))
         require_nonzero("out-skeleton weight", read(self._tensors, self._skeleton.outs))
@@ -193,7 +203,7 @@ class GaugeFixed(Space):
         self._phi: UnitValues | None = None
 
     def _scale(self) -> list[Tensor] | None:
-        if self._versions not in (None, [tensor._version for tensor in self._tensors]):
+        if self._versions and not self._untouched():
             self._count, self._phi = 0, None  # somebody else has changed weights
         if self._count:
             return None
@@ -249,20 +259,21 @@ def muon(lr: float, adam_lr: float, *, weight_decay: float = 0.0) -> Rule:
     for name, rate in (("lr", lr), ("adam_lr", adam_lr)):
         if not rate > 0:
             raise ValueError(f"{name} must be positive, got {float(rate)}")
-    return partial(_MuonAndAdam, muon_lr=lr, adam_lr=adam_lr, weight_decay=weight_decay)
+    decay = {"weight_decay": weight_decay}
+    return partial(_MuonAndAdam, muon={"lr": lr, **decay}, adam={"lr": adam_lr, **decay})
 
 
 class _MuonAndAdam(Optimizer):
     """Two torch optimizers on the groups and the state of one; each group says whose it is."""
 
-    def __init__(self, params: Any, graph: ReductionGraph, muon_lr: float, adam_lr: float, weight_decay: float) -> None:
+    def __init__(
+        self, params: Any, graph: ReductionGraph, muon: dict[str, Any], adam: dict[str, Any], capturable: bool = False
+    ) -> None:
         pairs, last = zip(graph.parameters(), graph.wiring(), strict=True), len(graph.widths) - 1
         self._matrices = {id(tensor) for tensor, (tail, head) in pairs if tail != BIAS and head < last}
         some = [nn.Parameter(torch.empty(1, 1))]  # torch refuses to build an optimizer of nothing
-        self._rules: dict[str, torch.optim.Optimizer] = {
-            "muon": torch.optim.Muon(some, lr=muon_lr, weight_decay=weight_decay),
-            "adam": torch.optim.Adam(some, lr=adam_lr, weight_decay=weight_decay, decoupled_weight_decay=True),
-        }
+        adam = adam | {"decoupled_weight_decay": True, "capturable": capturable}
+        self._rules = {"muon": torch.optim.Muon(some, **muon), "adam": torch.optim.Adam(some, **adam)}
         super().__init__(params, {})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:

@@ -37,6 +37,7 @@ class Space(Optimizer):
 
     _kept: tuple[str, ...] = ()  # attributes that a checkpoint needs
     _versions: list[int] | None = None  # torch's counters of changes, when the last step had been taken
+    capturable = False  # see PathSpace
 
     def __init__(
         self, params: Any, graph: ReductionGraph, rule: Rule, max_path_norm: float | None, rule_kwargs: dict[str, Any]
@@ -48,7 +49,8 @@ class Space(Optimizer):
         _require_positive_rate(rule_kwargs)
         self.graph, self.max_path_norm = graph, max_path_norm
         self._tensors, self._wiring = graph.parameters(), graph.wiring()  # Parameters, as every torch optimizer holds
-        self.rule = build_rule(rule, params, graph, **rule_kwargs)
+        on_device = self.capturable and not self._tensors[0].is_cpu  # where alone torch's rules take it
+        self.rule = build_rule(rule, params, graph, on_device, **rule_kwargs)
         super().__init__(self.rule.param_groups, self.rule.defaults)
         self._name, self.state, self.param_groups = type(self).__name__, self.rule.state, self.rule.param_groups
         given = {id(tensor) for group in self.param_groups for tensor in group["params"]}
@@ -112,6 +114,9 @@ class Space(Optimizer):
     def _clipped(self, slopes: list[Tensor]) -> list[Tensor]:
         """Bound the Euclidean norm over all entries of all slopes, per replica; refuse what is not finite."""
         replicas, limit = self._tensors[0].dim() - 2, self.max_path_norm or math.inf
+        if self.capturable:
+            norm = torch.linalg.vector_norm(flatten(slopes), dim=-1, dtype=torch.float64)
+            return _shortened(slopes, limit / norm)
         for dtype in (None, torch.float64):  # the second where only a sum of squares has overflown
             parts = flatten(slopes) if replicas else torch.stack(torch._foreach_norm(slopes, 2, dtype))
             norm = torch.linalg.vector_norm(parts, dim=-1, dtype=dtype)
@@ -129,8 +134,11 @@ class Space(Optimizer):
             return slopes
         if not replicas:  # the usual case, with one call and a number
             return list(torch._foreach_mul(slopes, limit / largest))
-        factor = (limit / norm).clamp(max=1.0).to(slopes[0].dtype)
-        return [slope * factor.reshape(factor.shape + (1,) * (slope.dim() - replicas)) for slope in slopes]
+        return _shortened(slopes, limit / norm)
+
+    def _untouched(self) -> bool:
+        """Tell, without a look at weights, whether nobody has changed them since the last step, ``.data`` aside."""
+        return self._versions == [tensor._version for tensor in self._tensors]
 
     def _scale(self) -> list[Tensor] | None:
         """Return factors that bring the weights to the gauge in which the rule works; None where they are."""
@@ -146,12 +154,22 @@ class Space(Optimizer):
         """Turn them back into weights, in place; ``whole`` if none was without gradient."""
 
 
-def build_rule(rule: Rule, params: Any, graph: ReductionGraph, **settings: Any) -> torch.optim.Optimizer:
-    """Build a rule in weight space; one that has a parameter ``graph`` (:func:`pathrnn.muon`) is given the graph."""
+def build_rule(
+    rule: Rule, params: Any, graph: ReductionGraph, capturable: bool = False, **settings: Any
+) -> torch.optim.Optimizer:
+    """Build a rule in weight space; it is given the graph (:func:`pathrnn.muon`), or ``capturable``, if it has it."""
     if not callable(rule):
         raise TypeError(f"rule must be an optimizer class, or a function that returns one, got {type(rule).__name__}")
-    wanted = {"graph": graph} if "graph" in inspect.signature(rule).parameters else {}
-    return rule(params, **wanted, **settings)
+    known, taken = {"graph": graph, "capturable": capturable, **settings}, inspect.signature(rule).parameters
+    return rule(params, **{name: value for name, value in known.items() if name in settings or name in taken})
+
+
+def _shortened(slopes: list[Tensor], factor: Tensor) -> list[Tensor]:
+    """Multiply by a factor per replica, but by no more than 1."""
+    factor = factor.clamp(max=1.0).to(slopes[0].dtype)
+    if not factor.dim():
+        return list(torch._foreach_mul(slopes, factor))
+    return [slope * factor[(...,) + (None,) * (slope.dim() - factor.dim())] for slope in slopes]
 
 
 def _require_positive_rate(settings: dict[str, Any]) -> None:

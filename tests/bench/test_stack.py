@@ -6,20 +6,24 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
-from bench import registry, stack, train
+from bench import device, registry, stack, train
 from bench import suite as suites
 from bench.errors import CheckFailedError
 from bench.replicas import Replicas, _affine
 from bench.runs import Run
+from bench.spaces import Problem
 from bench.stack import capacity, kind, stacks, train_stack
 from bench.tasks import Task
 from bench.train import task_of
+from tests import tape
 from tests.bench.conftest import ROOT
 
 SUITE = suites.load(ROOT / "suites" / "accuracy.toml")
@@ -137,7 +141,7 @@ def test_a_replica_that_has_diverged_stays_where_it_began() -> None:
     training = stack.Training(replicas(OUTLINES[SOME[0]], (0.01,), max_norm=None), task_of(OUTLINES[SOME[0]].task))
     for parameter in training.parameters:
         parameter.data[1] = torch.inf
-    training.update()
+    next(training.steps())
     assert training.alive.tolist() == [True, False]
     for parameter, initial in zip(training.parameters, training.initial, strict=True):
         assert torch.equal(parameter[1], initial[1])
@@ -149,11 +153,12 @@ def test_a_skeleton_weight_that_vanishes_stops_its_replica_alone() -> None:
     runs = replicas(OUTLINES["ablation digits_rows path_raw adam"], (0.001,), seeds=3, updates=12)
     task = task_of(runs[0].task)
     broken, whole = stack.Training(runs, task), stack.Training(runs, task)
+    steps = zip(broken.steps(), whole.steps(), strict=True)
     for _ in range(5):
-        assert torch.equal(broken.update(), whole.update())
+        assert torch.equal(*next(steps))
     broken.parameters[0].data[1] = 0
     for _ in range(5):
-        losses, expected = broken.update(), whole.update()
+        losses, expected = next(steps)
         assert torch.equal(losses[::2], expected[::2])
     assert [log.diverged for log in broken.logs] == [False, True, False]
     assert "must be nonzero and finite, got 0.0" in broken.logs[1].reason
@@ -205,13 +210,47 @@ def test_rules_that_work_entry_by_entry_take_neighbours_of_a_rate_as_one() -> No
     runs = replicas(OUTLINES["accuracy digits_rows gauge adam"], (0.01, 0.1))
     ordered = sorted(runs, key=lambda run: run.lr)
     training = stack.Training(ordered, task_of(runs[0].task))
-    training.update()
+    next(training.steps())
     rules = training.step.__closure__[0].cell_contents.rule
     assert isinstance(rules, Replicas)
     assert [part.at for part in rules.parts] == [slice(0, 2), slice(2, 4)]
     moments = rules.state[training.parameters[0]]["exp_avg"]
     assert moments.shape == training.parameters[0].shape
     assert all(part.optimizer.state[part.views[0]]["exp_avg"]._base is moments for part in rules.parts)
+
+
+REPLAYED = [
+    ("accuracy digits_rows weight", (0.01, 0.1), True),
+    ("accuracy adding path", (0.001, 0.01), True),
+    ("ablation digits_rows path_raw", (0.00001, 0.0001), True),
+    ("ablation digits_rows weight_unclipped", (0.001, 1e15), True),  # of which one diverges while it is replayed
+    ("accuracy digits_rows gauge", (0.001, 0.01), False),  # whose steps count on the host; the rest is recorded
+]
+
+
+@pytest.mark.parametrize(("name", "rates", "whole"), REPLAYED)
+def test_updates_replayed_as_a_cuda_graph_does_are_the_updates(
+    name: str, rates: tuple[float, ...], whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tape stands for the graph: it runs the same operations on the same memory, and Python does not."""
+    momentum = OUTLINES["accuracy digits_rows path momentum"].rule  # whose steps on a CPU ask the host nothing
+    outline = next(run for full, run in OUTLINES.items() if full.startswith(f"{name} "))
+    runs = replicas(outline, rates, updates=30, evaluations=3, rule=momentum)
+    monkeypatch.setattr(Problem, "capturable", whole)
+    expected = train_stack(runs)
+    recorded: list[int] = []
+
+    def record(function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        recorded.append(1)
+        return tape.record(function)
+
+    monkeypatch.setattr(stack.Training, "recorded", True)
+    monkeypatch.setattr(device, "_aside", lambda function: function())
+    monkeypatch.setattr(device, "_recorded", record)
+    records = train_stack(runs)
+    assert recorded == [1]
+    assert [outcome(record) for record in records] == [outcome(record) for record in expected]
+    assert {record["status"] for record in records} == {"finished", *["diverged"] * (rates[-1] > 1)}
 
 
 MEMORY = """
