@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+Recording = tuple[Tensor, Callable[[], None]]
 WAITS = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
 
 
@@ -53,7 +54,7 @@ def is_view(name: str, args: Any, result: Any) -> bool:
     return not in_place and bool(made) and made <= given
 
 
-def record(function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+def record(function: Callable[[], Tensor]) -> Recording:
     """Record a call; say where its result is, and what replays it: at first nothing, as this call is made already."""
     with Tape() as tape:
         result = function()

@@ -111,6 +111,20 @@ def test_a_replica_is_the_run_alone_with_the_layers_of_torch_for_200_steps(
         assert own["curve_train_loss"] == pytest.approx(alone["curve_train_loss"], rel=1e-3)
 
 
+def record_on_tape(monkeypatch: pytest.MonkeyPatch) -> list[tape.Recording]:
+    """Let a tape stand for CUDA graphs: it runs the same operations on the same memory, and Python does not."""
+    recordings: list[tape.Recording] = []
+
+    def record(function: Callable[[], Tensor]) -> tape.Recording:
+        recordings.append(tape.record(function))
+        return recordings[-1]
+
+    monkeypatch.setattr(stack.Training, "recorded", True)
+    monkeypatch.setattr(device, "_aside", lambda function: function())
+    monkeypatch.setattr(device, "_recorded", record)
+    return recordings
+
+
 @pytest.mark.parametrize("space", ["weight", "path", "gauge", "path_normalised"])
 def test_a_replica_that_diverges_is_recorded_and_touches_no_neighbour(space: str) -> None:
     outline = OUTLINES[f"ablation digits_rows {space} adam"].model_copy(update={"max_norm": None})
@@ -137,12 +151,20 @@ def test_the_test_data_are_used_at_the_best_point_of_each_replica() -> None:
     assert [record["test"] for record in together] == [record["test"] for record in apart]
 
 
-def test_a_replica_that_has_diverged_stays_where_it_began() -> None:
+@pytest.mark.parametrize("recorded", [False, True])
+def test_a_replica_that_has_diverged_stays_where_it_began(recorded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    record_on_tape(monkeypatch) if recorded else None
     training = stack.Training(replicas(OUTLINES[SOME[0]], (0.01,), max_norm=None), task_of(OUTLINES[SOME[0]].task))
+    steps = training.steps()
+    for _ in range(6):
+        next(steps)
+    assert training.alive.all()
     for parameter in training.parameters:
         parameter.data[1] = torch.inf
-    next(training.steps())
-    assert training.alive.tolist() == [True, False]
+    for _ in range(3):
+        next(steps)
+        assert training.alive.tolist() == [True, False]
+    training._freeze()
     for parameter, initial in zip(training.parameters, training.initial, strict=True):
         assert torch.equal(parameter[1], initial[1])
         assert not torch.equal(parameter[0], initial[0])
@@ -232,23 +254,14 @@ REPLAYED = [
 def test_updates_replayed_as_a_cuda_graph_does_are_the_updates(
     name: str, rates: tuple[float, ...], whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tape stands for the graph: it runs the same operations on the same memory, and Python does not."""
     momentum = OUTLINES["accuracy digits_rows path momentum"].rule  # whose steps on a CPU ask the host nothing
     outline = next(run for full, run in OUTLINES.items() if full.startswith(f"{name} "))
     runs = replicas(outline, rates, updates=30, evaluations=3, rule=momentum)
     monkeypatch.setattr(Problem, "capturable", whole)
     expected = train_stack(runs)
-    recorded: list[int] = []
-
-    def record(function: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-        recorded.append(1)
-        return tape.record(function)
-
-    monkeypatch.setattr(stack.Training, "recorded", True)
-    monkeypatch.setattr(device, "_aside", lambda function: function())
-    monkeypatch.setattr(device, "_recorded", record)
+    recorded = record_on_tape(monkeypatch)
     records = train_stack(runs)
-    assert recorded == [1]
+    assert len(recorded) == 1
     assert [outcome(record) for record in records] == [outcome(record) for record in expected]
     assert {record["status"] for record in records} == {"finished", *["diverged"] * (rates[-1] > 1)}
 

@@ -32,8 +32,9 @@ def optimizer(graph: pathrnn.ReductionGraph, rule: str, **options: Any) -> pathr
 
 
 def gradients(graph: pathrnn.ReductionGraph, step: int) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(step)
-    return [torch.randn(own.shape, generator=generator, dtype=own.dtype) for own in graph.parameters()]
+    """So large that they are clipped, and so small that they are not, in turns."""
+    generator, size = torch.Generator().manual_seed(step), 0.001 if step % 2 else 1.0
+    return [size * torch.randn(own.shape, generator=generator, dtype=own.dtype) for own in graph.parameters()]
 
 
 @pytest.mark.parametrize("replicas", [0, 3])
