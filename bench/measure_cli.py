@@ -106,4 +106,4 @@ def stacks(suite: Path, grids: tuple[str, ...], results: Path) -> None:
     write_findings(results / SCALING, rows)
     write_figure(results / SCALING.parent, rows)
     print_scaling(loaded, rows)
-    print_optimizers(optimizer_steps(loaded))
+    print_optimizers({device: optimizer_steps(loaded, device) for device in ("cpu", "cuda")})

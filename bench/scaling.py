@@ -16,15 +16,14 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, PositiveInt
-from torch.nn import functional
 
 from bench import environment, registry
-from bench.device import out_of_memory
+from bench.device import calls, out_of_memory
 from bench.models import Network, relu
 from bench.replicas import Stack, at_rates
 from bench.schema import Strict, known
 from bench.spaces import Problem
-from bench.workloads import interleaved, optimizer_step, ratio
+from bench.workloads import interleaved, optimizer_step, ratio, update
 
 ALONE, PROCESSES = "nn.RNN, one by one", "nn.RNN, in processes"
 OPTIMIZERS = ("SGD foreach", "SGD fused", "Adam foreach", "Adam fused")
@@ -157,7 +156,7 @@ def _rows(
 
 
 def training(grid: Grid, hidden: int, replicas: int, space: str) -> Callable[[], None]:
-    """Build a training step with SGD, which waits for the device.
+    """Build a training step with SGD, which waits for the device; of a stack on a GPU, one that is replayed.
 
     Args:
         grid: sizes.
@@ -178,15 +177,15 @@ def training(grid: Grid, hidden: int, replicas: int, space: str) -> Callable[[],
     if isinstance(model, Stack):
         rule = at_rates(rule, model, [1e-6] * replicas)
     step = registry.resolve(registry.SPACES, space)(Problem(model, rule, {"lr": 1e-6}, 1.0, grid.steps))
+    launched = calls(update(model, inputs, labels, step), record=replicas > 0 and grid.device == "cuda")
+    return partial(_wait_for, partial(next, launched), grid.device)
 
-    def run() -> None:
-        model.zero_grad(set_to_none=True)
-        functional.cross_entropy(model(inputs).flatten(0, -2), labels).backward()  # type: ignore[no-untyped-call]
-        step()
-        if grid.device == "cuda":
-            torch.cuda.synchronize()
 
-    return run
+def _wait_for(function: Callable[[], Any], device: str, times: int = 1) -> None:
+    for _ in range(times):
+        function()
+    if device == "cuda":
+        torch.cuda.synchronize()
 
 
 def _operations(grid: Grid, hidden: int) -> float:
@@ -231,7 +230,7 @@ def _in_processes(grid: Grid, hidden: int, processes: int) -> float:
     """Measure the sequences per second of runs with the layers of torch, each in a process of its own, all at once."""
     context = multiprocessing.get_context("spawn")
     barrier, queue = context.Barrier(processes), context.Queue()
-    calls = max(5, int(2e9 / (_operations(grid, hidden) * grid.batch)))
+    calls = min(max(5, int(2e9 / (_operations(grid, hidden) * grid.batch))), 1_000)
     workers = [context.Process(target=_run_alone, args=(grid, hidden, calls, barrier, queue)) for _ in range(processes)]
     for worker in workers:
         worker.start()
@@ -252,16 +251,21 @@ def _run_alone(grid: Grid, hidden: int, calls: int, barrier: Any, queue: Any) ->
     queue.put(time.perf_counter() - start)
 
 
-def optimizer_steps(suite: ScalingSuite) -> dict[str, float]:
+def optimizer_steps(suite: ScalingSuite, device: str) -> dict[str, float]:
     """Time the optimizer's part of a step: SGD in path space, over rules of torch in weight space, in turns.
 
     Args:
         suite: what to time.
+        device: where.
 
     Returns:
-        Medians of ratios, by the name of the rule.
+        Medians of ratios, by the name of the rule; NaN where there is no such device.
     """
+    if device == "cuda" and not torch.cuda.is_available():
+        return dict.fromkeys(OPTIMIZERS, nan)
     torch.set_num_threads(1)
-    functions = {name: optimizer_step(name, suite.optimizers.hidden, 1) for name in ("path", *OPTIMIZERS)}
-    seconds = interleaved(functions, suite.optimizers.rounds, 10)
+    steps = {name: optimizer_step(name, suite.optimizers.hidden, 1, device) for name in ("path", *OPTIMIZERS)}
+    seconds = interleaved(
+        {name: partial(_wait_for, step, device, times=10) for name, step in steps.items()}, suite.optimizers.rounds
+    )
     return {name: ratio(seconds, "path", over=name) for name in OPTIMIZERS}

@@ -43,16 +43,17 @@ def print_scaling(suite: ScalingSuite, rows: Sequence[Scaling]) -> None:
     out.print("Processes train one run each, on a core each, all at once; the other ways have one core.")
 
 
-def print_optimizers(ratios: Mapping[str, float]) -> None:
+def print_optimizers(ratios: Mapping[str, Mapping[str, float]]) -> None:
     """Print what the optimizer's part of a step costs in path space.
 
     Args:
-        ratios: times in path space over those of rules of torch, by their names.
+        ratios: times in path space over those of rules of torch, by device and by their names.
     """
-    table = plain_table("SGD in path space, over", "times", right=["times"])
-    for name, value in ratios.items():
-        table.add_row(f"{name}, weight space", f"{value:.2f}")
-    console().print("The optimizer's part of a step alone, on a CPU", style="bold")
+    table = plain_table("SGD in path space, over", *ratios, right=list(ratios))
+    for name in next(iter(ratios.values())):
+        values = [own[name] for own in ratios.values()]
+        table.add_row(f"{name}, weight space", *("not measured" if isnan(own) else f"{own:.2f}" for own in values))
+    console().print("The optimizer's part of a step alone, times", style="bold")
     console().print(table)
 
 

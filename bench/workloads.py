@@ -9,16 +9,17 @@ from statistics import median
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 import pathrnn
 from bench import registry
 from bench.models import Network, relu
 from bench.runs import Run
-from bench.spaces import Problem
+from bench.spaces import Problem, Step
 from bench.stack import Training
 from bench.train import task_of
+from pathrnn.space import build_rule
 
 BATCH = 128
 """Sequences per step."""
@@ -37,7 +38,7 @@ RULES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def training_step(
     space: str, rule: str = "SGD", max_norm: float | None = None, hidden: int = 128, layers: int = 1
-) -> Callable[[], None]:
+) -> Callable[[], Tensor]:
     """Build a training step (zero gradients, forward, backward, optimizer): batch 128, 28 steps of 28 numbers.
 
     Args:
@@ -54,35 +55,55 @@ def training_step(
     name, options = RULES[rule]
     settings = {"lr": 1e-5, **options}
     problem = Problem(model, registry.resolve(registry.OPTIMIZERS, name), settings, max_norm, steps=28)
-    step = registry.resolve(registry.SPACES, space)(problem)
+    return update(model, inputs, labels, registry.resolve(registry.SPACES, space)(problem))
 
-    def run() -> None:
+
+def update(model: nn.Module, inputs: Tensor, labels: Tensor, step: Step) -> Callable[[], Tensor]:
+    """Build an update of a classifier, or of a stack of them: zero gradients, forward, backward, optimizer.
+
+    Args:
+        model: the network.
+        inputs: its inputs.
+        labels: of all its sequences, in one axis.
+        step: takes a step once gradients are there.
+
+    Returns:
+        A function that takes one update, and returns the loss before it.
+    """
+
+    def run() -> Tensor:
         model.zero_grad(set_to_none=True)
-        functional.cross_entropy(model(inputs), labels).backward()  # type: ignore[no-untyped-call]
+        loss = functional.cross_entropy(model(inputs).flatten(0, -2), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
         step()
+        return loss.detach()
 
     return run
 
 
-def optimizer_step(name: str, hidden: int, layers: int) -> Callable[[], Any]:
-    """Build the optimizer's part of a step alone, with gradients that stay as they are.
+def optimizer_step(name: str, hidden: int, layers: int, device: str = "cpu") -> Callable[[], Any]:
+    """Build the optimizer's part of a step alone, with gradients that stay as they are; on a GPU it does not wait.
 
     Args:
         name: ``"SGD"`` or ``"Adam"``, of torch, in weight space, and ``"foreach"`` or ``"fused"``; ``"path"``, SGD in
             path space.
         hidden: width.
         layers: depth.
+        device: where.
 
     Returns:
         A function that takes one step.
     """
     model, inputs, labels = _network(hidden, layers)
-    functional.cross_entropy(model(inputs), labels).backward()  # type: ignore[no-untyped-call]
+    model.to(device)
+    functional.cross_entropy(model(inputs.to(device)), labels.to(device)).backward()  # type: ignore[no-untyped-call]
+    capturable = device != "cpu"
     if name == "path":
-        return pathrnn.PathSpace(model.parameters(), model.graph, torch.optim.SGD, lr=1e-6).step
+        rule: Any = torch.optim.SGD
+        return pathrnn.PathSpace(model.parameters(), model.graph, rule, lr=1e-6, capturable=capturable).step
     rule, kind = name.split()
-    step: Callable[[], Any] = getattr(torch.optim, rule)(model.parameters(), lr=1e-6, **{kind: True}).step
-    return step
+    settings = {"lr": 1e-6, kind: True}
+    return build_rule(getattr(torch.optim, rule), model.parameters(), model.graph, capturable, **settings).step
 
 
 def recurrence(name: str, steps: int, units: int) -> Callable[[], None]:
