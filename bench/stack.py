@@ -256,7 +256,7 @@ class Training:
                 first = update - len(curves[replica]) + 1
                 bad = [(at, loss) for at, loss in enumerate(curves[replica], first) if not math.isfinite(loss)]
                 at, loss = bad[0] if bad else (update, math.nan)
-                text = f"the training loss is {loss} at update {at}" if bad else f"a gradient by update {update}"
+                text = f"the training loss is {loss} at update {at}" if bad else f"a gradient is not finite at update {update} or before"
                 self.logs[replica].diverge(text)
 
     @torch.no_grad()

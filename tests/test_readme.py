@@ -129,6 +129,6 @@ def test_the_budget_of_the_package() -> None:
     """The method and, apart from it, the recurrence with its kernels."""
     lengths = {path.name: len(path.read_text().splitlines()) for path in (ROOT / "pathrnn").glob("*.py")}
     recurrence = {name: lengths.pop(name) for name in ("kernels.py", "scan.py")}
-    assert sum(lengths.values()) < 1210
+    assert sum(lengths.values()) < 1240
     assert sum(recurrence.values()) < 300
     assert max(lengths.values()) < 300
