@@ -67,7 +67,7 @@ class Replicas(torch.optim.Optimizer):
         rule: a torch optimizer class, or a function that makes an optimizer.
         stack: the network.
         rates: a learning rate per replica.
-        capturable: as in :class:`torch.optim.Adam`; rules that have it are given it.
+        capturable: as in :class:`torch.optim.Adam`, and given to rules that have it.
         **settings: arguments of the rule.
     """
 

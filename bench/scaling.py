@@ -23,6 +23,7 @@ from bench.models import Network, relu
 from bench.replicas import Stack, at_rates
 from bench.schema import Strict, known
 from bench.spaces import Problem
+from bench.stack import CAPTURABLE
 from bench.workloads import interleaved, optimizer_step, ratio, update
 
 ALONE, PROCESSES = "nn.RNN, one by one", "nn.RNN, in processes"
@@ -91,7 +92,7 @@ class Scaling:
         way: the way; a stack by its space.
         samples: sequences per second of all replicas, from the median time; NaN where it was not measured.
         speed: median of the times of :data:`ALONE` for as many replicas, over those of this way; not for processes.
-        memory: most memory beyond that before, in MiB.
+        memory: most memory beyond that before, in MiB; launched one by one.
         roof: sequences per second, if all products of the recurrence ran as fast as one large product.
     """
 
@@ -148,7 +149,7 @@ def _rows(
     ways = {ALONE: training(grid, hidden, 0, "weight")}
     ways |= {f"stack, {space} space": training(grid, hidden, replicas, space) for space in suite.spaces}
     memory = {way: _memory(function, grid.device) for way, function in ways.items()}
-    seconds = interleaved(ways, suite.rounds, warmup=1)
+    seconds = interleaved(ways, suite.rounds, warmup=1 if grid.device == "cpu" else 3)  # then a GPU replays
     seconds[ALONE] = [replicas * each for each in seconds[ALONE]]
     for way, times in seconds.items():
         samples = replicas * grid.batch / median(times)
@@ -156,7 +157,7 @@ def _rows(
 
 
 def training(grid: Grid, hidden: int, replicas: int, space: str) -> Callable[[], None]:
-    """Build a training step with SGD, which waits for the device; of a stack on a GPU, one that is replayed.
+    """Build a training step with SGD, which waits for the device; of a stack on a GPU, after four calls, a replay.
 
     Args:
         grid: sizes.
@@ -176,8 +177,9 @@ def training(grid: Grid, hidden: int, replicas: int, space: str) -> Callable[[],
     rule: Any = torch.optim.SGD
     if isinstance(model, Stack):
         rule = at_rates(rule, model, [1e-6] * replicas)
-    step = registry.resolve(registry.SPACES, space)(Problem(model, rule, {"lr": 1e-6}, 1.0, grid.steps))
-    launched = calls(update(model, inputs, labels, step), record=replicas > 0 and grid.device == "cuda")
+    record = grid.device == "cuda" and replicas > 0 and space in CAPTURABLE[0]
+    step = registry.resolve(registry.SPACES, space)(Problem(model, rule, {"lr": 1e-6}, 1.0, grid.steps, record))
+    launched = calls(update(model, inputs, labels, step), record)
     return partial(_wait_for, partial(next, launched), grid.device)
 
 

@@ -39,6 +39,7 @@ class Problem:
         settings: arguments of the rule, its learning rate among them.
         max_norm: clip what the rule sees as its gradient to this Euclidean norm, or None.
         steps: length of the sequences.
+        capturable: whether a CUDA graph is to hold the step; it then must not wait for the device.
     """
 
     model: Network
@@ -46,19 +47,15 @@ class Problem:
     settings: dict[str, Any]
     max_norm: float | None
     steps: int
-
-    @property
-    def capturable(self) -> bool:
-        """Whether steps must not wait for the device: wherever there is one."""
-        return not self.model.head.weight.is_cpu
+    capturable: bool = False
 
 
 def weight(problem: Problem) -> Step:
     """Weights as they are; the gradient is clipped by its norm."""
     model, max_norm = problem.model, problem.max_norm
     graph = model.graph if getattr(model.rnn, "nonlinearity", "") == "relu" else None
-    settings = {"capturable": problem.capturable, **problem.settings}
-    optimizer = build_rule(problem.rule, model.parameters(), graph, **settings)  # type: ignore[arg-type]
+    rule, captured, params = problem.rule, problem.capturable, model.parameters()
+    optimizer = build_rule(rule, params, graph, captured, **problem.settings)  # type: ignore[arg-type]
 
     def step() -> None:
         if max_norm is not None:

@@ -26,7 +26,7 @@ _SPACES = {"weight", "path", "gauge", "path_sgd"}
 """Spaces that take replica axes; others may, but nobody has checked it."""
 _CHUNK = 256
 """Sequences of an evaluation at a time: the same for any stack, lest sums be rounded otherwise."""
-_CAPTURABLE = {"weight", "path"}, {"SGD", "Adam", "AdamW", "RMSprop", "Muon"}
+CAPTURABLE = {"weight", "path"}, {"SGD", "Adam", "AdamW", "RMSprop", "Muon"}
 """Spaces and rules whose steps do the same on the device each time, and nothing of account on the host."""
 _AT_ONCE = 64
 """Updates whose sequences are named to the device at a time."""
@@ -156,7 +156,9 @@ class Training:
         rule = rule_of(runs[0])
         if runs[0].space.space != "path_sgd":
             rule = at_rates(rule, self.model, [run.lr for run in runs])
-        self.step: Step = optimizer(runs[0], task, self.model, rule)
+        kinds = zip((runs[0].space.space, runs[0].rule.optimizer), CAPTURABLE, strict=True)
+        self.capturable = self.recorded and all(own in known for own, known in kinds)
+        self.step: Step = optimizer(runs[0], task, self.model, rule, self.capturable)
         self.orders = [order_of(run, task) for run in runs]
         self.alive = torch.ones(len(runs), dtype=torch.bool, device=task.device)
         self.parameters = list(self.model.parameters())
@@ -164,12 +166,10 @@ class Training:
         self.kept = [parameter.detach().clone() for parameter in self.parameters]
         size = len(runs) * min(runs[0].task.batch, len(task.train.inputs))
         self.chosen = torch.zeros(size, dtype=torch.int64, device=task.device)
-        kinds = zip((runs[0].space.space, runs[0].rule.optimizer), _CAPTURABLE, strict=True)
-        self.capturable = all(own in known for own, known in kinds)
 
     @property
     def recorded(self) -> bool:
-        """Whether updates are recorded in a CUDA graph, and do not wait for the device."""
+        """Whether updates are recorded in a CUDA graph; in others than :data:`CAPTURABLE`, all but the step."""
         return self.task.device.type == "cuda"
 
     def updates(self) -> Iterator[list[Progress]]:
@@ -248,7 +248,8 @@ class Training:
         for own, initial in zip(self.parameters, self.initial, strict=True):
             alive = self.alive.reshape(-1, *[1] * (own.dim() - 1))
             own.data.copy_(own.data.where(alive, initial))  # .data: no news to optimizers that watch for changes
-            own.grad = None if own.grad is None else own.grad.where(alive, 0)
+            if own.grad is not None:
+                own.grad.masked_fill_(~alive, 0)  # in place, where a replay writes
 
     def _note_diverged(self, update: int, curves: Sequence[Sequence[float]]) -> None:
         for replica, alive in enumerate(self.alive.tolist()):
@@ -256,7 +257,11 @@ class Training:
                 first = update - len(curves[replica]) + 1
                 bad = [(at, loss) for at, loss in enumerate(curves[replica], first) if not math.isfinite(loss)]
                 at, loss = bad[0] if bad else (update, math.nan)
-                text = f"the training loss is {loss} at update {at}" if bad else f"a gradient is not finite at update {update} or before"
+                text = (
+                    f"the training loss is {loss} at update {at}"
+                    if bad
+                    else f"a gradient is not finite at update {update} or before"
+                )
                 self.logs[replica].diverge(text)
 
     @torch.no_grad()

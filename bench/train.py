@@ -80,7 +80,7 @@ def rule_of(run: Run) -> Rule:
     return rule
 
 
-def optimizer(run: Run, task: Task, model: Network, rule: Rule) -> Step:
+def optimizer(run: Run, task: Task, model: Network, rule: Rule, capturable: bool = False) -> Step:
     """Build the optimizer of a model.
 
     Args:
@@ -88,6 +88,7 @@ def optimizer(run: Run, task: Task, model: Network, rule: Rule) -> Step:
         task: its task.
         model: the model.
         rule: the rule of the specification, or what stands for it.
+        capturable: whether a CUDA graph is to hold the step.
 
     Returns:
         A function that takes one step once gradients are there.
@@ -99,7 +100,7 @@ def optimizer(run: Run, task: Task, model: Network, rule: Rule) -> Step:
     options = {name: None if value == "none" else value for name, value in run.space.options.items()}
     try:
         space = registry.configured("space", run.space.space, options)
-        step: Step = space(Problem(model, rule, settings, run.max_norm, steps))
+        step: Step = space(Problem(model, rule, settings, run.max_norm, steps, capturable))
     except Exception as error:  # a setting that does not fit, or whatever foreign code raises
         raise InputError(_refusal(run, error)) from error
     return step
@@ -244,7 +245,8 @@ def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progre
     losses: list[float] = []
     seconds, start = 0.0, time.perf_counter()
     for update, chosen in enumerate(islice(order_of(run, task), run.updates), 1):
-        batch = Split(*(own[chosen.to(task.device)] for own in task.train))
+        places = chosen.to(task.device)
+        batch = Split(task.train.inputs[places], task.train.targets[places])
         loss = task.loss(model(task.encode(batch.inputs)), batch.targets)
         losses.append(loss.item())
         if not math.isfinite(losses[-1]):

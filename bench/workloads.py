@@ -19,7 +19,6 @@ from bench.runs import Run
 from bench.spaces import Problem, Step
 from bench.stack import Training
 from bench.train import task_of
-from pathrnn.space import build_rule
 
 BATCH = 128
 """Sequences per step."""
@@ -82,7 +81,7 @@ def update(model: nn.Module, inputs: Tensor, labels: Tensor, step: Step) -> Call
 
 
 def optimizer_step(name: str, hidden: int, layers: int, device: str = "cpu") -> Callable[[], Any]:
-    """Build the optimizer's part of a step alone, with gradients that stay as they are; on a GPU it does not wait.
+    """Build the optimizer's part of a step alone, with gradients that stay as they are.
 
     Args:
         name: ``"SGD"`` or ``"Adam"``, of torch, in weight space, and ``"foreach"`` or ``"fused"``; ``"path"``, SGD in
@@ -97,13 +96,12 @@ def optimizer_step(name: str, hidden: int, layers: int, device: str = "cpu") -> 
     model, inputs, labels = _network(hidden, layers)
     model.to(device)
     functional.cross_entropy(model(inputs.to(device)), labels.to(device)).backward()  # type: ignore[no-untyped-call]
-    capturable = device != "cpu"
-    if name == "path":
+    if name == "path":  # which like the others does not wait for a GPU
         rule: Any = torch.optim.SGD
-        return pathrnn.PathSpace(model.parameters(), model.graph, rule, lr=1e-6, capturable=capturable).step
+        return pathrnn.PathSpace(model.parameters(), model.graph, rule, lr=1e-6, capturable=device != "cpu").step
     rule, kind = name.split()
-    settings = {"lr": 1e-6, kind: True}
-    return build_rule(getattr(torch.optim, rule), model.parameters(), model.graph, capturable, **settings).step
+    step: Callable[[], Any] = getattr(torch.optim, rule)(model.parameters(), lr=1e-6, **{kind: True}).step
+    return step
 
 
 def recurrence(name: str, steps: int, units: int) -> Callable[[], None]:

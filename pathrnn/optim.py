@@ -36,10 +36,11 @@ class PathSpace(Space):
         skeleton: ``"magnitude"``, the largest weights in the balanced gauge, or ``"index"``, the seed's rule.
         max_path_norm: clip ``dL/dc`` to this Euclidean norm, per replica, over all coordinates of the graph; or None.
         max_step_ratio: ``delta``; a step keeps new over old of each skeleton path value in ``[1 - delta, 1 + delta]``,
-            so that none changes sign, and ``guard_count`` counts what it held back; None switches this guard off.
-        capturable: as in :class:`torch.optim.Adam`, and given to a rule that has it: steps after the first never wait
-            for the device, so that a CUDA graph can hold them. They refuse nothing, and learn of weights that others
-            have changed by torch's counters alone, which a replay does not read.
+            so that none changes sign, and ``guard_count``, a tensor, counts what it held back; None: no guard.
+        capturable: as in :class:`torch.optim.Adam`, and given to a rule that has it: steps but the first never wait for
+            the device, so that a CUDA graph can hold them. They refuse nothing. Replays keep what Python had, such as a
+            rate that is no tensor. Weights that others change bring steps back to the gauge if torch counts the change;
+            otherwise, by ``.data`` or between replays, out-skeleton weights are overwritten.
         **rule_kwargs: arguments of the rule. ``lr`` has the unit of (coordinate squared) per loss.
 
     Raises:

@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -49,8 +50,7 @@ class Space(Optimizer):
         _require_positive_rate(rule_kwargs)
         self.graph, self.max_path_norm = graph, max_path_norm
         self._tensors, self._wiring = graph.parameters(), graph.wiring()  # Parameters, as every torch optimizer holds
-        on_device = self.capturable and not self._tensors[0].is_cpu  # where alone torch's rules take it
-        self.rule = build_rule(rule, params, graph, on_device, **rule_kwargs)
+        self.rule = build_rule(rule, params, graph, self.capturable, **rule_kwargs)
         super().__init__(self.rule.param_groups, self.rule.defaults)
         self._name, self.state, self.param_groups = type(self).__name__, self.rule.state, self.rule.param_groups
         given = {id(tensor) for group in self.param_groups for tensor in group["params"]}
@@ -98,7 +98,7 @@ class Space(Optimizer):
 
     def state_dict(self) -> dict[str, Any]:
         """Return groups, the rule's state, and the constants of the space; its hooks are those of ``rule``."""
-        space = {"name": self._name, **{name: getattr(self, name) for name in self._kept}}
+        space = {"name": self._name, **{name: deepcopy(getattr(self, name)) for name in self._kept}}
         return {**self.rule.state_dict(), "space": space}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -155,13 +155,13 @@ class Space(Optimizer):
 
 
 def build_rule(
-    rule: Rule, params: Any, graph: ReductionGraph, capturable: bool = False, **settings: Any
+    rule: Rule, params: Any, graph: ReductionGraph, captured: bool = False, **settings: Any
 ) -> torch.optim.Optimizer:
-    """Build a rule in weight space; it is given the graph (:func:`pathrnn.muon`), or ``capturable``, if it has it."""
+    """Build a rule in weight space; it is given the graph (:func:`pathrnn.muon`) and ``capturable``, if it has them."""
     if not callable(rule):
         raise TypeError(f"rule must be an optimizer class, or a function that returns one, got {type(rule).__name__}")
-    known, taken = {"graph": graph, "capturable": capturable, **settings}, inspect.signature(rule).parameters
-    return rule(params, **{name: value for name, value in known.items() if name in settings or name in taken})
+    taken, wanted = inspect.signature(rule).parameters, {"graph": graph} | ({"capturable": True} if captured else {})
+    return rule(params, **{**{name: value for name, value in wanted.items() if name in taken}, **settings})
 
 
 def _shortened(slopes: list[Tensor], factor: Tensor) -> list[Tensor]:

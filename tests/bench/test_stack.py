@@ -19,8 +19,7 @@ from bench import suite as suites
 from bench.errors import CheckFailedError
 from bench.replicas import Replicas, _affine
 from bench.runs import Run
-from bench.spaces import Problem
-from bench.stack import capacity, kind, stacks, train_stack
+from bench.stack import CAPTURABLE, capacity, kind, stacks, train_stack
 from bench.tasks import Task
 from bench.train import task_of
 from tests import tape
@@ -120,7 +119,7 @@ def record_on_tape(monkeypatch: pytest.MonkeyPatch) -> list[tape.Recording]:
         return recordings[-1]
 
     monkeypatch.setattr(stack.Training, "recorded", True)
-    monkeypatch.setattr(device, "_aside", lambda function: function())
+    monkeypatch.setattr(device, "_aside", lambda function: (function(), False))
     monkeypatch.setattr(device, "_recorded", record)
     return recordings
 
@@ -242,28 +241,40 @@ def test_rules_that_work_entry_by_entry_take_neighbours_of_a_rate_as_one() -> No
 
 
 REPLAYED = [
-    ("accuracy digits_rows weight", (0.01, 0.1), True),
-    ("accuracy adding path", (0.001, 0.01), True),
-    ("ablation digits_rows path_raw", (0.00001, 0.0001), True),
-    ("ablation digits_rows weight_unclipped", (0.001, 1e15), True),  # of which one diverges while it is replayed
-    ("accuracy digits_rows gauge", (0.001, 0.01), False),  # whose steps count on the host; the rest is recorded
+    *((f"accuracy digits_rows {space}", rule) for space in ("weight", "path") for rule in sorted(CAPTURABLE[1])),
+    ("accuracy adding path", "Adam"),
+    ("ablation digits_rows path_raw", "SGD"),
+    ("accuracy digits_rows gauge", "Adam"),  # of which all but the step is recorded
 ]
 
 
-@pytest.mark.parametrize(("name", "rates", "whole"), REPLAYED)
-def test_updates_replayed_as_a_cuda_graph_does_are_the_updates(
-    name: str, rates: tuple[float, ...], whole: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    momentum = OUTLINES["accuracy digits_rows path momentum"].rule  # whose steps on a CPU ask the host nothing
-    outline = next(run for full, run in OUTLINES.items() if full.startswith(f"{name} "))
-    runs = replicas(outline, rates, updates=30, evaluations=3, rule=momentum)
-    monkeypatch.setattr(Problem, "capturable", whole)
-    expected = train_stack(runs)
-    recorded = record_on_tape(monkeypatch)
-    records = train_stack(runs)
-    assert len(recorded) == 1
-    assert [outcome(record) for record in records] == [outcome(record) for record in expected]
-    assert {record["status"] for record in records} == {"finished", *["diverged"] * (rates[-1] > 1)}
+def trained(name: str, rule: str, *, record: bool) -> list[Tensor]:
+    """Losses of thirteen updates of three replicas, of which two diverge while updates are replayed."""
+    with pytest.MonkeyPatch.context() as patch, tape.rules_capturable_on_a_cpu():
+        recordings = record_on_tape(patch)
+        if not record:
+            patch.setattr(stack, "calls", lambda function, _: device.calls(function, record=False))
+        outline = next(run for full, run in OUTLINES.items() if full.startswith(f"{name} "))
+        rule_ = outline.rule.model_copy(update={"optimizer": rule, "options": {}})
+        runs = [replicas(outline, (rate,), seeds=1, rule=rule_)[0] for rate in (1e-5, 1e-4, 1e-3)]
+        training = stack.Training(runs, task_of(runs[0].task))
+        steps = training.steps()
+        losses = [next(steps).clone() for _ in range(7)]
+        training._diverge(1, "what an evaluation would find")
+        losses += [next(steps).clone() for _ in range(3)]
+        training.parameters[0].data[2] = torch.nan
+        losses += [next(steps).clone() for _ in range(3)]
+        assert training.alive.tolist() == [True, False, False]
+        assert len(recordings) == record
+        return losses
+
+
+@pytest.mark.parametrize(("name", "rule"), REPLAYED)
+def test_updates_replayed_as_a_cuda_graph_does_are_the_updates(name: str, rule: str) -> None:
+    losses = trained(name, rule, record=True)
+    torch.testing.assert_close(losses, trained(name, rule, record=False), rtol=0, atol=0, equal_nan=True)
+    assert torch.isfinite(torch.stack(losses)[:, 0]).all()
+    assert len({float(loss[0]) for loss in losses}) == len(losses)
 
 
 MEMORY = """

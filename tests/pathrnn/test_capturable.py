@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,10 +16,16 @@ import pathrnn
 from bench.networks import AnyWidths, case
 from pathrnn.space import build_rule
 from tests.pathrnn.arms import RULES
-from tests.tape import Tape
+from tests.tape import Tape, rules_capturable_on_a_cpu
 
+STACKED = sorted(set(RULES) - {"muon"})  # which takes matrices alone
 COORDINATES = ["relative", "normalised", "raw"]
-HOSTLESS = ["sgd", "momentum", "nesterov", "rmsprop", "lion"]  # on a CPU, Adam's counter of steps asks the host
+
+
+@pytest.fixture(autouse=True)
+def on_a_cpu() -> Iterator[None]:
+    with rules_capturable_on_a_cpu():
+        yield
 
 
 def network(replicas: int, layers: int = 2, seed: int = 0) -> pathrnn.ReductionGraph:
@@ -37,14 +46,24 @@ def gradients(graph: pathrnn.ReductionGraph, step: int) -> list[Tensor]:
     return [size * torch.randn(own.shape, generator=generator, dtype=own.dtype) for own in graph.parameters()]
 
 
-@pytest.mark.parametrize("replicas", [0, 3])
 @pytest.mark.parametrize("coordinates", COORDINATES)
-@pytest.mark.parametrize("rule", HOSTLESS)
+@pytest.mark.parametrize(("rule", "replicas"), [*((rule, 0) for rule in RULES), *((rule, 3) for rule in STACKED)])
 def test_replayed_steps_are_the_steps(rule: str, coordinates: str, replicas: int) -> None:
     """Three steps of Python, one that is recorded, four replays of it: as eight steps that may ask what they want."""
     graphs = [network(replicas), network(replicas)]
+    own_rule = RULES[rule]
+    if "capturable" in inspect.signature(own_rule).parameters:
+        own_rule = partial(own_rule, capturable=True)  # which counts steps in float32
     ordinary, capturable = (
-        optimizer(graph, rule, coordinates=coordinates, capturable=own, max_step_ratio=1e-5)
+        pathrnn.PathSpace(
+            graph.parameters(),
+            graph,
+            own_rule,
+            coordinates=coordinates,
+            capturable=own,
+            max_path_norm=0.05,
+            max_step_ratio=1e-5,
+        )
         for graph, own in zip(graphs, (False, True), strict=True)
     )
     for parameter in graphs[1].parameters():
@@ -129,13 +148,53 @@ def test_what_is_not_finite_goes_on_as_in_rules_of_torch() -> None:
 @pytest.mark.parametrize("rule", ["adam", "adamw", "rmsprop", "muon"])
 def test_rules_that_have_it_are_given_it(rule: str) -> None:
     graph = network(0)
-    built = build_rule(RULES[rule], graph.parameters(), graph, capturable=True)
-    assert any(group.get("capturable") for group in built.param_groups)
-    assert not any(group.get("capturable") for group in RULES_ON_CPU(rule).param_groups)
-    again = build_rule(RULES[rule], graph.parameters(), graph)
-    assert not any(group.get("capturable") for group in again.param_groups)
+    for optimizer_, expected in (
+        (build_rule(RULES[rule], graph.parameters(), graph, captured=True), True),
+        (optimizer(graph, rule, capturable=True), True),
+        (build_rule(RULES[rule], graph.parameters(), graph), False),
+        (optimizer(graph, rule), False),
+    ):
+        assert any(group.get("capturable") for group in optimizer_.param_groups) == expected
 
 
-def RULES_ON_CPU(rule: str) -> pathrnn.PathSpace:  # noqa: N802
-    """Torch's own rules refuse it there."""
-    return optimizer(network(0), rule, capturable=True)
+def test_what_the_caller_says_of_a_rule_holds() -> None:
+    graph = network(0)
+    own = partial(torch.optim.Adam, lr=0.1, capturable=True)
+    for built in (optimizer_of(graph, own) for optimizer_of in (gauge_fixed, path_space, build)):
+        assert built.param_groups[0]["capturable"]
+    assert gauge_fixed(graph, torch.optim.Adam, capturable=True, lr=0.1).param_groups[0]["capturable"]
+
+
+def gauge_fixed(graph: pathrnn.ReductionGraph, rule: Any, **settings: Any) -> torch.optim.Optimizer:
+    return pathrnn.GaugeFixed(graph.parameters(), graph, rule, **settings)
+
+
+def path_space(graph: pathrnn.ReductionGraph, rule: Any) -> torch.optim.Optimizer:
+    return pathrnn.PathSpace(graph.parameters(), graph, rule)
+
+
+def build(graph: pathrnn.ReductionGraph, rule: Any) -> torch.optim.Optimizer:
+    return build_rule(rule, graph.parameters(), graph)
+
+
+def test_a_checkpoint_does_not_change_when_training_goes_on() -> None:
+    graph = network(0)
+    trained = optimizer(graph, "sgd", coordinates="normalised", max_step_ratio=1e-5)
+
+    def step() -> None:
+        for parameter, grad in zip(graph.parameters(), gradients(graph, 0), strict=True):
+            parameter.grad = grad
+        trained.step()
+
+    step()
+    saved = trained.state_dict()
+    count = int(saved["space"]["guard_count"])
+    step()
+    assert int(trained.guard_count) > int(saved["space"]["guard_count"]) == count > 0
+    trained.load_state_dict(saved)
+    step()
+    assert int(trained.guard_count) > int(saved["space"]["guard_count"]) == count
+    saved["space"]["guard_count"] = count  # as checkpoints had it before
+    trained.load_state_dict(saved)
+    step()
+    assert int(trained.guard_count) > count
