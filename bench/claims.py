@@ -13,10 +13,10 @@ from bench import stats
 from bench.convergence import reach
 from bench.errors import InputError
 from bench.evidence import Evidence, lacking, pooled, shape, units_of
+from bench.findings import FINDINGS, TIMINGS, read_findings
 from bench.schema import Strict
 from bench.seeds import seed
 from bench.stats import Floats, Interval
-from bench.store import FINDINGS, TIMINGS, read_findings
 
 
 @dataclass(frozen=True)

@@ -64,13 +64,24 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
 @options.of_a_suite
 @options.device
 @options.stack
+@options.faults
 def run(
-    suite: Path, profile: str, tasks: tuple[str, ...], results: Path, workers: int, device: str, stack: int | None
+    suite: Path,
+    profile: str,
+    tasks: tuple[str, ...],
+    results: Path,
+    workers: int,
+    device: str,
+    stack: int | None,
+    retries: int,
+    timeout: float | None,
 ) -> None:
     """Train every run of SUITE that has no record yet.
 
-    Stop it anywhere and start it again: it goes on where it stopped. Learning rates are tuned on validation data with
-    seeds of their own; test runs use other seeds and the best rate of each arm.
+    Stop it anywhere and start it again: it goes on where it stopped. Ctrl-C lets what has begun come to its end; once
+    more, and it stops at once. Several may work for one folder of results. A run that fails stops no other: it is
+    noted, its arm is not tested, and the status is 1. Learning rates are tuned on validation data with seeds of their
+    own; test runs use other seeds and the best rate of each arm.
 
     Example: python -m bench run suites/accuracy.toml --task digits_rows
     """
@@ -81,7 +92,7 @@ def run(
     from bench.workers import Execution
 
     loaded, names = _load(suite, profile, tasks)
-    how = Execution(workers, device, stack)
+    how = Execution(workers, device, stack, retries, timeout)
     execute(loaded, profile, names, Store(results / loaded.name), Console(stderr=True), how)
 
 
@@ -100,6 +111,31 @@ def plan(suite: Path, profile: str, tasks: tuple[str, ...], results: Path, worke
     loaded, names = _load(suite, profile, tasks)
     plans = planned(loaded, profile, names, [results, Path("results/reference")])
     print_plan(loaded, profile, plans, workers)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def status(folder: Path) -> None:
+    """Print how far the results in FOLDER are, the folder of a suite: runs that are done, missing or failed, and why.
+
+    Example: python -m bench status results/local/accuracy
+    """
+    from bench.status import show
+    from bench.store import Store
+
+    show(Store(folder))
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+def compact(folder: Path) -> None:
+    """Write all records in FOLDER, the folder of a suite, into one file, which is smaller and faster to read.
+
+    Example: python -m bench compact results/local/accuracy
+    """
+    from bench.store import Store
+
+    click.echo(f"{Store(folder).compact()} records in one file in {folder / 'records'}")
 
 
 @main.command("list")

@@ -16,4 +16,8 @@ class CheckFailedError(RuntimeError):
 def in_a_line(error: BaseException) -> str:
     """Return the first line of what an error says; its type too, where that says more than a bad value or argument."""
     text = str(error).strip().partition("\n")[0]
-    return text if type(error) in {TypeError, ValueError, InputError} else f"{type(error).__name__}: {text}"
+    return (
+        text
+        if type(error) in {TypeError, ValueError, InputError, CheckFailedError}
+        else f"{type(error).__name__}: {text}"
+    )

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.errors import InputError, MissingDataError
+from bench.errors import CheckFailedError, InputError, MissingDataError
+from bench.runs import Run
 from bench.store import Store
 from bench.suite import Suite
 from bench.tuning import choose, grow
@@ -26,25 +27,45 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
 
     Raises:
         InputError: data are wrong, or the results folder cannot be written.
-        CheckFailedError: a worker process died; what was finished is kept.
+        CheckFailedError: runs failed; all others are done.
     """
     store.prepare()
     tasks = _available(suite, profile, tasks, console)
     tuning = suite.tuning_runs(profile, tasks)
     tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
+    every = suite.profiles[profile].updates  # what was asked for before is, too, until all is done
     with progress_bar(console) as progress, Workers(store, how, progress) as pool:
+        store.write_index(profile, every, tuning)
         pool.finish(tuning, "tuning", len(tuning) + tests)
-        records = store.of(tuning)
-        while more := grow(tuning, records, suite.growth):
+        while (sound := _sound(tuning, pool.failed)) and (more := grow(sound, store.of(sound), suite.growth)):
             tuning += more
+            store.write_index(profile, every, tuning)
             pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
-            records = store.of(tuning)
-        test = suite.test_runs(profile, tasks, choose(records))
+        test = suite.test_runs(profile, tasks, choose(store.of(sound)) if sound else {})
+        store.write_index(profile, every, [*tuning, *test])
         pool.finish(test, "testing", len(tuning) + tests)
     others = set(suite.profiles[profile].updates) - {run.name for run in (*tuning, *test)}
     store.write_index(profile, others, [*tuning, *test])
+    if pool.failed:
+        untested = tests - len(test)
+        failed = [run for run in (*tuning, *test) if run in pool.failed]
+        raise CheckFailedError(_failures(store, failed, untested))
     text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
     console.print(text, highlight=False, soft_wrap=True)
+
+
+def _sound(tuning: Sequence[Run], failed: Sequence[Run]) -> list[Run]:
+    """Leave out arms of which a run failed: their best rate is not known."""
+    broken = {run.place for run in failed}
+    return [run for run in tuning if run.place not in broken]
+
+
+def _failures(store: Store, failed: Sequence[Run], untested: int) -> str:
+    run, notes = failed[0], store.failures.all()
+    first = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
+    lines = f"{len(failed)} runs failed" + (f", {untested} had to wait for them" if untested else "")
+    reason = notes[run.key]["reason"].removeprefix(f"{first}: ")
+    return f"{lines}; the first: {first}: {reason}; python -m bench status {store.folder} lists them"
 
 
 def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Console) -> list[str]:

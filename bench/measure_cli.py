@@ -24,8 +24,8 @@ def theory(suite: Path, results: Path) -> None:
     from rich.progress import track
     from rich.table import Table
 
+    from bench.findings import FINDINGS, write_findings
     from bench.schema import read
-    from bench.store import FINDINGS, write_findings
     from bench.theory import TheorySuite, check, require_all
 
     loaded, errors = read(suite, TheorySuite), Console(stderr=True)
@@ -57,8 +57,8 @@ def throughput(suite: Path, networks: tuple[str, ...], results: Path) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from bench.findings import TIMINGS, write_findings
     from bench.schema import read
-    from bench.store import TIMINGS, write_findings
     from bench.suite import require
     from bench.tables import print_timings
     from bench.throughput import ThroughputSuite, measure
@@ -89,10 +89,10 @@ def stacks(suite: Path, grids: tuple[str, ...], results: Path) -> None:
     from rich.console import Console
     from rich.progress import track
 
+    from bench.findings import SCALING, write_findings
     from bench.scaling import ScalingSuite, measure, optimizer_steps
     from bench.scaling_report import print_optimizers, print_scaling, write_figure
     from bench.schema import read
-    from bench.store import SCALING, write_findings
     from bench.suite import require
 
     loaded, errors = read(suite, ScalingSuite), Console(stderr=True)

@@ -68,6 +68,26 @@ stack = click.option(
 )
 
 
+_retries = click.option(
+    "--retries",
+    type=click.IntRange(min=0),
+    default=2,
+    show_default=True,
+    help="How often a run begins anew if its process dies.",
+)
+_timeout = click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="End what takes a worker longer; any time, if not given.",
+)
+
+
+def faults(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say what to do when runs die or hang."""
+    return _retries(_timeout(command))
+
+
 def of_a_suite(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the arguments and options that say which runs of which suite, and where their records are."""
     for option in (plugins, workers, results, tasks, profile, suite):

@@ -87,7 +87,7 @@ def _costs(results: Iterable[Path]) -> dict[Cost, float]:
     costs: dict[Cost, float] = {}
     for folder in results:
         seconds: dict[Cost, list[float]] = {}
-        for store in {path.parent.parent for path in folder.glob("*/records/*.parquet")}:
+        for store in {path.parent for path in folder.glob("*/records")}:
             for text, whole, updates in Store(store).durations():
                 seconds.setdefault(_cost(text), []).append(whole / updates)
         costs = {cost: median(values) for cost, values in seconds.items()} | costs

@@ -15,8 +15,10 @@ from bench.claims import Claims, Finding, judge
 from bench.drawing import Figure, metrics, space_colors
 from bench.errors import InputError
 from bench.evidence import Evidence
+from bench.files import writing
+from bench.findings import FINDINGS, SCALING, TIMINGS, read_findings
 from bench.schema import merged
-from bench.store import FINDINGS, SCALING, TIMINGS, Store, read_findings, writing
+from bench.store import Store
 from bench.summary import BASE, Row, at_best_rate, missing, names, of_profile, sweep, table
 from bench.svg import file
 from bench.tables import markdown

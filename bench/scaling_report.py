@@ -11,8 +11,8 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 
+from bench.files import writing
 from bench.scaling import ALONE, PROCESSES, Scaling, ScalingSuite
-from bench.store import writing
 from bench.svg import INK, Canvas, Panel, file
 from bench.tables import console, plain_table
 

@@ -1,4 +1,4 @@
-"""Result records: one Parquet file per run, written atomically, named by the run's content address.
+"""Result records: one file per run, or a table of many, found by the content address of the run.
 
 Which of them a profile of the suite asks for, and under which names, stands in an index beside them: a record may serve
 several suites and profiles, and a suite that was edited leaves records behind that are no longer its own.
@@ -6,36 +6,30 @@ several suites and profiles, and a suite that was edited leaves records behind t
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from pyarrow import ArrowException, Table, array, concat_tables
-from pyarrow.dataset import dataset
-from pyarrow.parquet import ParquetFile
+from pyarrow.compute import is_in
 
 from bench.columns import contradictions, faults
-from bench.environment import environment
 from bench.errors import InputError
+from bench.failures import Failures
+from bench.files import BrokenFileError, read_record, read_table, sweep, write, write_compact, write_record, writing
 from bench.runs import LABEL_COLUMNS, RECORD_VERSION, Run, labels
 
-FINDINGS = Path("theory/findings.parquet")
-"""What ``python -m bench theory`` found, in a folder of results."""
-TIMINGS = Path("throughput/timings.parquet")
-"""What ``python -m bench throughput`` measured, in a folder of results."""
-SCALING = Path("throughput/stacks.parquet")
-"""What ``python -m bench stacks`` measured, in a folder of results."""
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
 
 class Store:
     """The records of one suite in one folder.
+
+    Any number of processes may write to it, on any number of machines: a record is written aside and then renamed, all
+    that could be written for a run says the same but for times, and nothing is locked.
 
     Args:
         folder: created when the first record is written.
@@ -45,56 +39,90 @@ class Store:
         self.folder = folder
         self.records = folder / "records"
         self.index = folder / "index.json"
+        self.failures = Failures(folder / "failures")
         self.left_out = 0  # records of other versions that the last load came upon
 
     def prepare(self) -> None:
-        """Create the folder.
+        """Create the folder, and delete what processes that died left in it.
 
         Raises:
             InputError: the folder cannot be written.
         """
-        probe = self.records / f".probe-{os.getpid()}"
-        try:
-            self.records.mkdir(parents=True, exist_ok=True)
+        with writing(self.folder):
+            self.records.mkdir(exist_ok=True)
+            probe = self.records / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
-        except OSError as error:
-            raise InputError(
-                f"results folder {self.folder} must be writable: {error.strerror}; choose another with --results"
-            ) from None
+            sweep(self.records)
 
     def present(self, runs: Iterable[Run]) -> set[str]:
         """Tell which runs have a record, here or in a folder beside this one, by their addresses."""
-        return {run.key for run in runs if self._path(run) is not None}
+        return {run.key for run in runs} & set(self._files())
 
-    def take(self, runs: Iterable[Run]) -> set[str]:
+    def has(self, run: Run) -> bool:
+        """Tell whether a run has a file of its own here."""
+        return self._own(run.key).exists()
+
+    def take(self, runs: Iterable[Run], say: Callable[[str], None]) -> set[str]:
         """Copy records that folders beside this one have, and tell which runs have one here then.
 
         Args:
             runs: the runs.
+            say: takes a line for each record that cannot be read, which then counts as missing.
 
         Returns:
             The addresses of those that are done.
-
-        Raises:
-            InputError: a record cannot be read.
         """
-        found = set()
-        for run in runs:
-            if (path := self._path(run)) is not None:
-                found.add(run.key)
-                record = _read(path)
-                if path.parent != self.records:
-                    _write(self.records / path.name, record.to_pandas())
+        files, found = self._files(say), set[str]()
+        by_file: dict[Path, list[str]] = {}
+        for key in dict.fromkeys(run.key for run in runs if run.key in files):
+            by_file.setdefault(files[key], []).append(key)
+        for path, keys in by_file.items():
+            try:
+                records = [read_record(path)] if path.suffix == ".json" else _only(read_table(path), keys).to_pylist()
+                for record in records if path.parent != self.records else []:
+                    self.save(record)
+                found.update(keys)
+            except BrokenFileError as error:
+                self._set_aside(path, error, say)
         return found
 
+    def _set_aside(self, path: Path, error: BrokenFileError, say: Callable[[str], None]) -> None:
+        """Say that a file is broken; rename it, if it is ours."""
+        say(str(error).replace("run the suite again, which sets it aside", "its runs are done again"))
+        if path.parent == self.records:
+            path.replace(path.with_name(f"{path.name}.broken"))
+
     def save(self, record: dict[str, Any]) -> None:
-        """Write a record whole or not at all.
+        """Write a record whole or not at all; what is known of an earlier failure of its run is forgotten.
 
         Args:
             record: what :func:`bench.train.train` returns.
+
+        Raises:
+            InputError: it cannot be written.
         """
-        _write(self.records / f"{record['key']}.parquet", pd.DataFrame([record]))
+        with writing(self.records):
+            write_record(self._own(record["key"]), record)
+            self.failures.forget(record["key"])
+
+    def compact(self) -> int:
+        """Write all records into one file, and delete the others.
+
+        Returns:
+            How many records there are.
+
+        Raises:
+            InputError: there are none, one cannot be read, two of one run disagree, or the folder cannot be written.
+        """
+        files = self._record_files()
+        self._frame_of(files)
+        records = _frame(_read_all(files)).drop_duplicates("key").sort_values("key", ignore_index=True)
+        with writing(self.records):
+            whole = write_compact(self.records, records)
+            for path in set(files) - {whole}:
+                path.unlink(missing_ok=True)
+        return len(records)
 
     def of(self, runs: Sequence[Run]) -> pd.DataFrame:
         """Read the records of runs, here or in a folder beside this one, under the names of these runs.
@@ -106,11 +134,24 @@ class Store:
             A row per run.
 
         Raises:
-            InputError: a record cannot be read.
+            InputError: a record is missing, or cannot be read.
         """
-        paths = [self._path(run) or self.records / f"{run.key}.parquet" for run in runs]
-        frame = _frame([_read(path) for path in paths])
+        files = self._files()
+        if missing := [run.key for run in runs if run.key not in files]:
+            raise InputError(f"{self.records}: there is no record of run {missing[0]}; run the suite again")
+        keys = [run.key for run in runs]
+        tables = _read_all(list(dict.fromkeys(files[key] for key in keys)))
+        frame = _frame([_only(table, keys) for table in tables]).drop_duplicates("key")
+        frame = frame.set_index("key", drop=False).loc[keys].reset_index(drop=True)
         return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
+
+    def keys(self) -> set[str]:
+        """Return the addresses of all runs that have a record here."""
+        return {key for key, path in self._files().items() if path.parent == self.records}
+
+    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the runs that the profiles ask for: what each calls them, by their addresses."""
+        return self._index()
 
     def write_index(self, profile: str, others: Iterable[str], runs: Iterable[Run]) -> None:
         """Write down which runs a profile asks for.
@@ -123,9 +164,8 @@ class Store:
         index = self._index()
         kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] in set(others)}
         index[profile] = kept | {run.key: labels(run) for run in runs}
-        partial = self.index.with_suffix(f".partial-{os.getpid()}")
-        partial.write_text(json.dumps(index, indent=0), encoding="utf-8")
-        partial.replace(self.index)
+        with writing(self.folder):
+            write(self.index, json.dumps(index, indent=0).encode())
 
     def load(self) -> pd.DataFrame:
         """Read all records of this version that the index names, or all, without one; in one fixed order.
@@ -136,8 +176,16 @@ class Store:
         Raises:
             InputError: there are none, one cannot be read or lacks a column, or two of one run disagree.
         """
-        with ThreadPoolExecutor() as readers:
-            tables = list(readers.map(_read, sorted(self.records.glob("*.parquet"))))
+        records = self._frame_of(self._record_files())
+        if index := self._index():
+            records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
+        if records.empty:
+            raise InputError(f"{self.index} names none of the records; run the suite again")
+        return records.sort_values(_ORDER, ignore_index=True)
+
+    def _frame_of(self, files: Sequence[Path]) -> pd.DataFrame:
+        """Read records of this version, a row per run."""
+        tables = _read_all(files)
         current = [_of_version(each) for each in tables]
         self.left_out = sum(map(len, tables)) - sum(map(len, current))
         if not any(map(len, current)):
@@ -145,12 +193,7 @@ class Store:
         records = _frame(current)
         self._require_none(faults(records))
         self._require_none(contradictions(records))
-        records = records.drop_duplicates("key")
-        if index := self._index():
-            records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
-        if records.empty:
-            raise InputError(f"{self.index} names none of the records; run the suite again")
-        return records.sort_values(_ORDER, ignore_index=True)
+        return records.drop_duplicates("key")
 
     def _what_else(self) -> str:
         suites = sorted(path.parent.name for path in self.folder.glob("*/records"))
@@ -171,8 +214,8 @@ class Store:
         """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
         columns = ["version", "specification", "seconds", "updates"]
         try:
-            rows = dataset([str(path) for path in self.records.glob("*.parquet")]).to_table(columns).to_pylist()
-        except (OSError, ValueError):
+            rows = [row for table in _read_all(self._record_files()) for row in table.select(columns).to_pylist()]
+        except (InputError, KeyError):
             return
         yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
 
@@ -187,71 +230,23 @@ class Store:
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise InputError(f"{self.index}: the index cannot be read: {error}; delete it and run again") from None
 
-    def _path(self, run: Run) -> Path | None:
-        name = f"{run.key}.parquet"
-        own = self.records / name
-        return own if own.exists() else next(self.folder.parent.glob(f"*/records/{name}"), None)
+    def _own(self, key: str) -> Path:
+        return self.records / f"{key}.json"
 
+    def _record_files(self, folder: Path | None = None) -> list[Path]:
+        return sorted(path for kind in ("json", "parquet") for path in (folder or self.records).glob(f"[!.]*.{kind}"))
 
-def _write(path: Path, record: pd.DataFrame) -> None:
-    partial = path.with_suffix(f".partial-{os.getpid()}")
-    record.to_parquet(partial, index=False)
-    with partial.open("rb") as file:
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Make a folder of results, and write into it.
-
-    Args:
-        folder: the folder.
-
-    Yields:
-        Once, to write.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        raise InputError(f"results folder {folder} must be writable: {error.strerror}") from None
-
-
-def write_findings(path: Path, findings: Iterable[Any]) -> None:
-    """Write what a command other than ``run`` measured, whole or not at all, with the environment.
-
-    Args:
-        path: the file; its folder is made.
-        findings: instances of one dataclass, a row each.
-
-    Raises:
-        InputError: it cannot be written.
-    """
-    table = pd.DataFrame([dataclasses.asdict(each) for each in findings])
-    with writing(path.parent):
-        _write(path, table.assign(environment=json.dumps(environment(), sort_keys=True)))
-
-
-def read_findings(path: Path, command: str) -> pd.DataFrame:
-    """Read what a command other than ``run`` measured.
-
-    Args:
-        path: the file.
-        command: what makes it, for the message.
-
-    Returns:
-        A row per finding.
-
-    Raises:
-        InputError: it is not there, or cannot be read.
-    """
-    if not path.exists():
-        raise InputError(f"not measured: run {command}")
-    return _frame([_read(path)])
+    def _files(self, say: Callable[[str], None] | None = None) -> dict[str, Path]:
+        """Tell which file has the record of a run, by its address: here, or in a folder beside this one."""
+        beside = sorted(set(self.folder.parent.glob("*/records")) - {self.records})
+        found: dict[str, Path] = {}
+        for folder in [*beside, self.records]:
+            for path in self._record_files(folder):
+                try:
+                    found |= dict.fromkeys([path.stem] if path.suffix == ".json" else _keys(path), path)
+                except BrokenFileError as error:
+                    self._set_aside(path, error, say) if say else None
+        return found
 
 
 def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFrame:
@@ -276,10 +271,17 @@ def _of_version(table: Table) -> Table:
     return table if all(wanted) else table.filter(array(wanted))
 
 
-def _read(path: Path) -> Table:
-    try:
-        with ParquetFile(path) as file:
-            return file.read(use_threads=file.metadata.num_rows > 1_000)  # below, threads cost more than they save
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{path}: the record cannot be read: {reason}; delete it and run again") from None
+def _read_all(files: Sequence[Path]) -> list[Table]:
+    singles = [read_record(path) for path in files if path.suffix == ".json"]
+    tables = [read_table(path) for path in files if path.suffix != ".json"]
+    return [*([Table.from_pandas(pd.DataFrame(singles), preserve_index=False)] if singles else []), *tables]
+
+
+def _only(table: Table, keys: Sequence[str]) -> Table:
+    return table.filter(is_in(table["key"], array(keys)))
+
+
+def _keys(path: Path) -> list[str]:
+    """List the runs that a table has records of."""
+    table = read_table(path)
+    return table["key"].to_pylist() if "key" in table.column_names else []

@@ -154,14 +154,15 @@ class Suite(Strict):
             choices: what tuning chose, by task, space and rule.
 
         Returns:
-            Runs, seed by seed.
+            Runs, seed by seed; none of arms for which nothing was chosen.
         """
         runs = []
         arms = self.arm_settings(profile)
         for task, index in itertools.product(tasks, range(self.profiles[profile].test_seeds)):
             for arm, settings in arms.items():
                 run = self._run(profile, task, arm, settings, role="test", index=index, lr=math.nan)
-                choice = choices[run.tuned_at]
+                if (choice := choices.get(run.tuned_at)) is None:
+                    continue
                 update = {"lr": choice.rate, "edge": choice.edge, "grown": choice.grown}
                 runs.append(run.model_copy(update=update))
         return runs

@@ -147,6 +147,8 @@ def _train(runs: Sequence[Run], stacked: Sequence[bool], console: Console, how: 
             for own in (True, False):
                 part = [run for run, each in zip(runs, stacked, strict=True) if each is own]
                 pool.finish(part, "training again", len(runs), stacked=own)
+        if pool.failed:
+            raise CheckFailedError(store.failures.all()[pool.failed[0].key]["reason"])
         return store.of(runs)
 
 

@@ -1,15 +1,13 @@
-"""A pool of processes that turns runs into records, and a bar that shows how far it is."""
+"""Workers that turn runs into records, and a bar that shows how far they are."""
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
+from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
 from pathlib import Path
-from typing import NamedTuple
+from types import FrameType
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.progress import (
@@ -22,11 +20,12 @@ from rich.progress import (
 )
 
 from bench import registry
-from bench.errors import CheckFailedError
+from bench.pool import Outcome, Pool
 from bench.runs import Run
+from bench.status import Signs
 from bench.store import Store
 
-_stop: Event  # in a worker: set when no further run should begin
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Execution(NamedTuple):
@@ -36,15 +35,37 @@ class Execution(NamedTuple):
         workers: processes, one torch thread each; on a GPU there is one.
         device: where to train, ``"cpu"`` or ``"cuda"``.
         most: train at most so many runs together; as many as the device takes, if it is not given.
+        retries: how often a run whose process died begins anew.
+        timeout: seconds that a run, or a stack of runs, may take; None for any time.
     """
 
     workers: int
     device: str = "cpu"
     most: int | None = None
+    retries: int = 2
+    timeout: float | None = None
+
+
+class Job(NamedTuple):
+    """What a worker does at a time.
+
+    Attributes:
+        runs: what to train, together where ``stacked``.
+        folder: the folder of their store.
+        device: where to train.
+        stacked: whether to train as a stack; else with the recurrent layers of torch.
+    """
+
+    runs: Sequence[Run]
+    folder: Path
+    device: str
+    stacked: bool
 
 
 class Workers:
     """Worker processes, which start when the first run needs them and serve all phases of a suite.
+
+    Ctrl-C, or SIGTERM, lets what has begun come to its end; once more, and it stops at once.
 
     Args:
         store: where the records go.
@@ -54,21 +75,38 @@ class Workers:
 
     def __init__(self, store: Store, how: Execution, progress: Progress) -> None:
         self.store, self.how, self.progress = store, how, progress
-        self.workers = 1 if how.device == "cuda" else how.workers
-        self.bar = progress.add_task("", total=None)
-        self.stop: Event | None = None
-        self.pool: ProcessPoolExecutor | None = None
+        self.count = 1 if how.device == "cuda" else how.workers
+        self.bar, self.console = progress.add_task("", total=None), progress.console
+        self.pool: Pool[Job] = Pool(_work, self.count, _start_worker, [registry.plugins()], self._say, how.timeout)
+        self.signs = Signs(store)
+        self.tries: Counter[str] = Counter()
+        self.failed: list[Run] = []
+        self.stopping = False
+        self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Workers:
+        self.handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self.pool is not None and self.stop is not None:
-            self.stop.set()  # for the runs that the pool has already handed out, which it no longer cancels
-            self.pool.shutdown(cancel_futures=True)
+        self.pool.close()
+        self.signs.end()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        if self.stopping:
+            raise KeyboardInterrupt
+        self.stopping = True
+        self.pool.queue.clear()
+        running = sum(len(job.runs) for job in self.pool.running)
+        self._say(f"stopping when what has begun has ended, {_runs(running)}; once more: at once")
+
+    def _say(self, line: str) -> None:
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def finish(self, runs: Sequence[Run], phase: str, total: int, stacked: bool = True) -> None:
-        """Make the records of a phase that are missing.
+        """Make the records of a phase that are missing; :attr:`failed` tells which could not be made.
 
         Args:
             runs: the runs of the phase.
@@ -77,64 +115,78 @@ class Workers:
             stacked: train those together that can be; else each alone, with the recurrent layers of torch.
 
         Raises:
-            CheckFailedError: a run failed, or a worker process died.
+            KeyboardInterrupt: somebody wants to stop, and what had begun has come to its end.
         """
-        done = self.store.take(runs)
+        done = self.store.take(runs, self._say)
         missing = [run for run in runs if run.key not in done]
         self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
-        if not missing:
-            return
-        jobs = self._jobs(missing, stacked)
-        pool, console, finished = self._started(len(jobs)), self.progress.console, 0
-        try:
-            futures = {pool.submit(_work, job, self.store.folder, self.how.device, stacked): len(job) for job in jobs}
-            for future in as_completed(futures):
-                future.result()
-                self.progress.advance(self.bar, futures[future])
-                before, finished, fifth = finished, finished + futures[future], max(1, len(missing) // 5)
-                if not console.is_terminal and finished // fifth > before // fifth:
-                    console.print(f"{phase}: {finished} of {len(missing)} runs done")
-        except BrokenProcessPool:
-            raise CheckFailedError(
-                "a worker process died; what finished in a results folder is kept, run the same command to go on"
-            ) from None
+        groups = self._groups(missing, stacked)
+        for own in reversed(groups) if self.signs.others() else groups:  # to meet another process half way
+            self.pool.submit(Job(own, self.store.folder, self.how.device, stacked))
+        finished = 0
+        while finished < len(missing):
+            self.signs.give([run for job in self.pool.running for run in job.runs])
+            ended = sum(map(self._settle, self.pool.wait(1.0)))
+            if self.stopping and not self.pool.running:
+                raise KeyboardInterrupt
+            self.progress.advance(self.bar, ended)
+            before, finished, fifth = finished, finished + ended, max(1, len(missing) // 5)
+            if not self.console.is_terminal and finished // fifth > before // fifth:
+                self._say(f"{phase}: {finished} of {len(missing)} runs done")
 
-    def _jobs(self, runs: Sequence[Run], stacked: bool) -> Sequence[Sequence[Run]]:
+    def _groups(self, runs: Sequence[Run], stacked: bool) -> Sequence[Sequence[Run]]:
         """Group runs by what a worker does at a time."""
-        if not stacked:
+        if not stacked or not runs:
             return [[run] for run in runs]
         from bench.stack import stacks
 
-        share = -(-len(runs) // self.workers)  # no worker shall wait for a stack of another
+        share = -(-len(runs) // self.count)  # no worker shall wait for a stack of another
         return stacks(runs, self.how.device, min(share, self.how.most or share))
 
-    def _started(self, needed: int) -> ProcessPoolExecutor:
-        if self.pool is None:
-            context = multiprocessing.get_context("spawn")
-            self.stop = context.Event()
-            arguments = (self.stop, registry.plugins())
-            self.pool = ProcessPoolExecutor(min(self.workers, needed), context, _start_worker, arguments)
-        return self.pool
+    def _settle(self, outcome: Outcome[Job]) -> int:
+        """Try again what may succeed, each run by itself, and note what failed; count the runs that are settled."""
+        runs = outcome.job.runs
+        if not outcome.reason:
+            return len(runs)
+        self.tries.update(run.key for run in runs)
+        left = [run for run in runs if run.key not in self.store.present([run])]
+        again = [run for run in left if self._may_succeed(run, outcome)]
+        for run in again:
+            self.pool.submit(outcome.job._replace(runs=[run]))
+        for run in left:
+            if run not in again:
+                self.store.failures.note(run, outcome.reason, self.tries[run.key], outcome.tail)
+                self.failed.append(run)
+        self._say(f"{_runs(len(left))} of {runs[0].name}: {outcome.reason}" + ("; trying again" if again else ""))
+        return len(runs) - len(again)
+
+    def _may_succeed(self, run: Run, outcome: Outcome[Job]) -> bool:
+        """Whether another time may be luckier: after a death, or without the others of its stack."""
+        if self.stopping:
+            return False
+        return self.tries[run.key] <= self.how.retries if outcome.died else len(outcome.job.runs) > 1
 
 
-def _start_worker(stop: Event, plugins: list[str]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process; a run that has begun may finish
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
+
+
+def _start_worker(plugins: list[str]) -> None:
     import torch
 
-    global _stop
-    _stop = stop
     registry.plug_in(plugins)
     torch.set_num_threads(1)
 
 
-def _work(runs: Sequence[Run], folder: Path, device: str, stacked: bool) -> None:
+def _work(job: Job) -> None:
     from bench.stack import kind, train_stack
     from bench.train import train
 
-    if not _stop.is_set():
-        together = stacked and kind(runs[0]) is not None
-        for record in train_stack(runs, device) if together else [train(run, device) for run in runs]:
-            Store(folder).save(record)
+    store = Store(job.folder)
+    missing = [run for run in job.runs if not store.has(run)]  # others may work for the same folder
+    together = job.stacked and missing and kind(missing[0]) is not None
+    for record in train_stack(missing, job.device) if together else [train(run, job.device) for run in missing]:
+        store.save(record)
 
 
 def progress_bar(console: Console) -> Progress:

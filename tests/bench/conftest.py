@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+TIMINGS = ["seconds", "curve_seconds", "stack"]
+"""Columns of a record that are otherwise another time."""
 TINY = """
 title = "A suite of seconds"
 max_norm = 1.0

@@ -16,9 +16,9 @@ from bench import suite as suites
 from bench.claims import Below, Better, Claims, Equal, Finding, Holds, judge
 from bench.errors import InputError
 from bench.evidence import Evidence
+from bench.findings import FINDINGS, TIMINGS, write_findings
 from bench.schema import read
 from bench.seeds import seed
-from bench.store import FINDINGS, TIMINGS, write_findings
 from bench.theorems import STATEMENTS
 from bench.theory import Finding as Theorem
 from bench.throughput import Timing

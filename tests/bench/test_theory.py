@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from bench import suite as suites
 from bench.cli import main
-from bench.store import FINDINGS, read_findings
+from bench.findings import FINDINGS, read_findings
 from bench.theorems import STATEMENTS
 from bench.theory import TheorySuite
 from pathrnn import basis, gauge, optim

@@ -1,0 +1,50 @@
+"""Notes of runs that have no record because they failed, in a folder of results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from bench.files import write, writing
+from bench.runs import Run, labels
+
+
+class Failures:
+    """Why runs failed: a file each.
+
+    Args:
+        folder: created with the first note.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def note(self, run: Run, reason: str, tries: int, tail: str) -> None:
+        """Note why a run failed.
+
+        Args:
+            run: the run.
+            reason: what happened.
+            tries: how often it was tried.
+            tail: the last that its process printed.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        own = {"lr": run.lr, "index": run.index, "role": run.role, **labels(run)}
+        text = json.dumps({"key": run.key, "reason": reason, "tries": tries, "tail": tail, **own}, indent=1)
+        with writing(self.folder):
+            write(self._path(run.key), text.encode())
+
+    def forget(self, key: str) -> None:
+        """Forget about a run, which has succeeded."""
+        self._path(key).unlink(missing_ok=True)
+
+    def all(self) -> dict[str, dict[str, Any]]:
+        """Return all notes, by the addresses of the runs."""
+        notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("[!.]*.json"))]
+        return {note["key"]: note for note in notes}
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"

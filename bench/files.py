@@ -1,0 +1,172 @@
+"""Files of results: written whole or not at all, and told from damaged ones when they are read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from pyarrow import Table
+from pyarrow.parquet import ParquetFile
+
+from bench.errors import InputError
+
+
+class BrokenFileError(InputError):
+    """A file that cannot be read, or was changed since it was written."""
+
+
+COMPACT = "compact-"
+"""How the names of tables begin that say in the rest of it what their bytes hash to."""
+_DIGEST = ', "digest": "'
+_STALE = 600
+"""Seconds after which a file that nobody has completed is one of a process that died."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Make a folder of results, and write into it.
+
+    Args:
+        folder: the folder.
+
+    Yields:
+        Once, to write.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        reason = f"results folder {folder} must be writable: {error.strerror}"
+        raise InputError(f"{reason}; choose another with --results") from None
+
+
+def write(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, wherever the machine stops.
+
+    Args:
+        path: the file, in a folder that exists.
+        content: its bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def sweep(folder: Path) -> None:
+    """Delete what processes that died have begun to write."""
+    for path in folder.glob(".*.partial-*"):
+        try:
+            if time.time() - path.stat().st_mtime > _STALE:
+                path.unlink()
+        except FileNotFoundError:  # another process was faster
+            continue
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record as a line of JSON that ends with its own hash.
+
+    Args:
+        path: the file.
+        record: numbers, texts, truth values, and lists of these, by columns.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = json.dumps(record)
+    write(path, f'{text[:-1]}{_DIGEST}{_hash(text.encode())}"}}\n'.encode())
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read what :func:`write_record` wrote.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The record.
+
+    Raises:
+        BrokenFileError: it is broken.
+    """
+    with _reading(path):
+        text, _, digest = path.read_text(encoding="utf-8").rpartition(_DIGEST)
+        _require_whole(f'{_hash(f"{text}}}".encode())}"}}\n' == digest)
+        record: dict[str, Any] = json.loads(f"{text}}}")
+    return record
+
+
+def write_compact(folder: Path, table: pd.DataFrame) -> Path:
+    """Write a table of records into a file whose name tells its hash.
+
+    Args:
+        folder: where, a folder that exists.
+        table: the records.
+
+    Returns:
+        The file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    content = table.to_parquet(index=False)
+    path = folder / f"{COMPACT}{_hash(content)}.parquet"
+    write(path, content)
+    return path
+
+
+def read_table(path: Path) -> Table:
+    """Read a Parquet file; check its bytes, if its name tells their hash.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The table.
+
+    Raises:
+        BrokenFileError: it is broken.
+    """
+    with _reading(path):
+        named = path.stem.startswith(COMPACT)
+        _require_whole(not named or path.stem == f"{COMPACT}{_hash(path.read_bytes())}")
+        with ParquetFile(path) as file:
+            return file.read(use_threads=file.metadata.num_rows > 1_000)  # below, threads cost more than they save
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        again = "run the suite again, which sets it aside"
+        raise BrokenFileError(f"{path}: the record cannot be read: {reason}; {again}") from None
+
+
+def _require_whole(whole: bool) -> None:
+    if not whole:
+        raise ValueError("it is not what was written")
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,214 @@
+"""A pool of processes of which one may die at any moment: that costs its job, and nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import logging
+import math
+import multiprocessing
+import os
+import signal
+import tempfile
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+from bench.errors import InputError, in_a_line
+
+J = TypeVar("J")
+_TAIL, _LINE = 40, 200
+"""Lines of what a process printed last that are kept of one that died, and how much of each."""
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+class Outcome(NamedTuple, Generic[J]):
+    """How a job ended.
+
+    Attributes:
+        job: the job.
+        reason: why it failed; empty if it did not.
+        died: whether its process died, by itself or because its time was up, so that it may succeed another time.
+        tail: what the process printed last, if it died; else where the error came from.
+    """
+
+    job: J
+    reason: str = ""
+    died: bool = False
+    tail: str = ""
+
+
+class Pool(Generic[J]):
+    """Processes that do jobs, each with a pipe of its own: there is no lock that one could die with.
+
+    Where the process of the pool itself dies, those that work end their jobs and go.
+
+    Args:
+        work: does a job; importable.
+        count: processes, which start when a job needs them.
+        start: called in each before its first job; importable.
+        arguments: arguments of ``start``.
+        say: takes lines that processes log.
+        timeout: seconds that a job may take; None for any time.
+    """
+
+    def __init__(
+        self,
+        work: Callable[[J], None],
+        count: int,
+        start: Callable[..., None],
+        arguments: Sequence[Any],
+        say: Callable[[str], None],
+        timeout: float | None = None,
+    ) -> None:
+        self.count, self.say, self.timeout, self.queue = count, say, timeout, deque[J]()
+        self.target = work, start, tuple(arguments)
+        self.processes: list[_Process[J]] = []
+
+    def submit(self, job: J) -> None:
+        """Add a job."""
+        self.queue.append(job)
+
+    @property
+    def running(self) -> list[J]:
+        """The jobs that are being done."""
+        return [each.job for each in self.processes if each.job is not None]
+
+    def wait(self, seconds: float) -> list[Outcome[J]]:
+        """Let processes work until one ends a job, or for so many seconds.
+
+        Returns:
+            How jobs ended; none, or several.
+
+        Raises:
+            InputError: a job met with bad input.
+        """
+        self._hand_out()
+        busy = [each for each in self.processes if each.job is not None]
+        ready = wait([each.pipe for each in busy], seconds)
+        outcomes = [each.outcome(self.say) for each in busy if each.pipe in ready]
+        late = [each for each in busy if each.job is not None and time.monotonic() > each.deadline]
+        outcomes += [each.kill(f"it took more than {self.timeout:g} seconds") for each in late]
+        self.processes = [each for each in self.processes if each.job is not None or each.process.is_alive()]
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _hand_out(self) -> None:
+        while self.queue:
+            idle = next((each for each in self.processes if each.job is None), None)
+            if idle is None and len(self.processes) == self.count:
+                return
+            if idle is None:
+                idle = _Process(self.target, self.timeout or math.inf)
+                self.processes.append(idle)
+            idle.give(self.queue.popleft())
+
+    def close(self) -> None:
+        """End all processes; at once, whatever they are doing."""
+        self.queue.clear()
+        for each in self.processes:
+            each.kill("")
+        self.processes = []
+
+
+class _Process(Generic[J]):
+    """A process, the job that it does, and what it prints."""
+
+    def __init__(self, target: tuple[Any, ...], timeout: float) -> None:
+        self.job: J | None = None
+        self.timeout, self.limit, self.deadline = timeout, math.inf, math.inf  # no limit before it is ready
+        handle, log = tempfile.mkstemp(prefix="pathrnn-", suffix=".log")
+        os.close(handle)
+        self.log, (self.pipe, other) = Path(log), _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=_serve, args=(other, log, *target), daemon=True)
+        self.process.start()
+        other.close()  # so that the pipe ends when the process does
+
+    def give(self, job: J) -> None:
+        self.job, self.deadline = job, time.monotonic() + self.limit
+        with contextlib.suppress(OSError):  # it may have died since its last job; its pipe says so to who waits
+            self.pipe.send(job)
+
+    def outcome(self, say: Callable[[str], None]) -> Outcome[J] | None:
+        """Receive how the job ended; None, if the process only had a line to say."""
+        try:
+            kind, text, tail = self.pipe.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return self._gone(_cause(self.process.exitcode))
+        if kind == "ready":
+            self.limit = self.timeout
+            self.deadline = time.monotonic() + self.timeout
+            return None
+        if kind == "log":
+            say(text)
+            return None
+        if kind == "input":
+            raise InputError(text)
+        job: Any = self.job
+        self.job = None
+        return Outcome(job, text, tail=tail)
+
+    def kill(self, reason: str) -> Outcome[J]:
+        """End the process, whatever it does."""
+        self.process.kill()
+        self.process.join()
+        return self._gone(reason)
+
+    def _gone(self, reason: str) -> Outcome[J]:
+        job: Any = self.job
+        self.job = None
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        self.log.unlink()
+        self.pipe.close()
+        return Outcome(job, reason, died=True, tail="\n".join(line[:_LINE] for line in lines[-_TAIL:]))
+
+
+def _cause(code: int | None) -> str:
+    """Say what an exit code means."""
+    if code is None or code >= 0:
+        return f"its process left with status {code}"
+    name = signal.Signals(-code).name
+    return f"its process was ended by {name}" + (", as where memory runs out" if name == "SIGKILL" else "")
+
+
+def _serve(pipe: Connection, log: str, work: Callable[[Any], None], start: Callable[..., None], given: Any) -> None:
+    """Do jobs until the pipe ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the process of the pool
+    with open(log, "ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    faulthandler.enable(2)
+    logging.basicConfig(format="%(message)s", handlers=[_ByPipe(pipe)])
+    logging.captureWarnings(True)
+    start(*given)
+    pipe.send(("ready", "", ""))
+    try:
+        while True:
+            pipe.send(_done(work, pipe.recv()))
+    except (EOFError, OSError):  # the process of the pool has gone
+        Path(log).unlink(missing_ok=True)
+
+
+def _done(work: Callable[[Any], None], job: Any) -> tuple[str, str, str]:
+    try:
+        work(job)
+    except InputError as error:
+        return "input", str(error), ""
+    except Exception as error:
+        return "failed", in_a_line(error), traceback.format_exc()
+    return "done", "", ""
+
+
+class _ByPipe(logging.Handler):
+    """Hands lines to the process of the pool."""
+
+    def __init__(self, pipe: Connection) -> None:
+        super().__init__(logging.WARNING)
+        self.pipe = pipe
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.pipe.send(("log", self.format(record), ""))
