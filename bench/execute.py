@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from bench.errors import CheckFailedError, InputError, MissingDataError
+from bench.errors import CheckFailedError
+from bench.files import BrokenFileError
+from bench.plan import runs_of
 from bench.runs import Run
 from bench.store import Store
 from bench.suite import Suite
 from bench.tuning import choose, grow
-from bench.workers import Execution, Workers, progress_bar
+from bench.workers import Check, Execution, Workers, progress_bar
 
 
 def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, console: Console, how: Execution) -> None:
@@ -30,11 +32,12 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
         CheckFailedError: runs failed; all others are done.
     """
     store.prepare()
-    tasks = _available(suite, profile, tasks, console)
-    tuning = suite.tuning_runs(profile, tasks)
-    tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
     every = suite.profiles[profile].updates  # what was asked for before is, too, until all is done
     with progress_bar(console) as progress, Workers(store, how, progress) as pool:
+        if not _complete(suite, profile, tasks, store):
+            tasks = pool.available([_check(suite, profile, name) for name in tasks])
+        tuning = suite.tuning_runs(profile, tasks)
+        tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
         store.write_index(profile, every, tuning)
         pool.finish(tuning, "tuning", len(tuning) + tests)
         while (sound := _sound(tuning, pool.failed)) and (more := grow(sound, store.of(sound), suite.growth)):
@@ -68,22 +71,15 @@ def _failures(store: Store, failed: Sequence[Run], untested: int) -> str:
     return f"{lines}; the first: {first}: {reason}; python -m bench status {store.folder} lists them"
 
 
-def _available(suite: Suite, profile: str, tasks: Sequence[str], console: Console) -> list[str]:
-    """Load tasks and build arms, before any worker starts; leave out tasks whose data are not on this machine."""
-    from bench.train import build, task_of
+def _complete(suite: Suite, profile: str, tasks: Sequence[str], store: Store) -> bool:
+    """Tell whether nothing is left to do, so that no task has to be loaded."""
+    try:
+        tuning, tests = runs_of(suite, profile, tasks, store)
+    except BrokenFileError:
+        return False
+    return bool(tests) and len(store.present([*tuning, *tests])) == len({run.key for run in (*tuning, *tests)})
 
-    available = []
-    for name in tasks:
-        try:
-            for each in (name, suite.tasks[name].tuned_on or name):
-                task_of(suite.tasks[each])
-            for run in suite.outlines(profile, name):  # so that what does not fit is told before anything is trained
-                build(run, task_of(run.task))
-            available.append(name)
-        except MissingDataError as error:
-            console.print(f"{name} skipped: {error}", style="yellow", highlight=False, soft_wrap=True)
-        except InputError as error:
-            raise InputError(f"suite {suite.name}, tasks.{name}: {error}") from None
-    if not available:
-        raise InputError("none of the tasks can run on this machine; see the lines above")
-    return available
+
+def _check(suite: Suite, profile: str, name: str) -> Check:
+    entries = [suite.tasks[each] for each in (suite.tasks[name].tuned_on or name, name)]
+    return Check(suite.name, name, entries, suite.outlines(profile, name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,9 +41,14 @@ workers = click.option(
 )
 
 
+def _may_have_a_gpu() -> bool:
+    """Tell whether it is worth the time to import torch and ask it."""
+    return platform.system() != "Linux" or any(Path("/dev", name).exists() for name in ("nvidiactl", "kfd"))
+
+
 def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
-    if name == "cpu":
-        return name
+    if name == "cpu" or (name == "auto" and not _may_have_a_gpu()):
+        return "cpu"
     import torch
 
     if torch.cuda.is_available():

@@ -18,7 +18,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from bench.errors import InputError, in_a_line
+from bench.errors import CheckFailedError, InputError, in_a_line
 
 J = TypeVar("J")
 _TAIL, _LINE = 40, 200
@@ -34,12 +34,14 @@ class Outcome(NamedTuple, Generic[J]):
         reason: why it failed; empty if it did not.
         died: whether its process died, by itself or because its time was up, so that it may succeed another time.
         tail: what the process printed last, if it died; else where the error came from.
+        value: what the work returned.
     """
 
     job: J
     reason: str = ""
     died: bool = False
     tail: str = ""
+    value: Any = None
 
 
 class Pool(Generic[J]):
@@ -58,7 +60,7 @@ class Pool(Generic[J]):
 
     def __init__(
         self,
-        work: Callable[[J], None],
+        work: Callable[[J], Any],
         count: int,
         start: Callable[..., None],
         arguments: Sequence[Any],
@@ -86,25 +88,24 @@ class Pool(Generic[J]):
 
         Raises:
             InputError: a job met with bad input.
+            CheckFailedError: a process died before it had begun.
         """
         self._hand_out()
-        busy = [each for each in self.processes if each.job is not None]
-        ready = wait([each.pipe for each in busy], seconds)
-        outcomes = [each.outcome(self.say) for each in busy if each.pipe in ready]
-        late = [each for each in busy if each.job is not None and time.monotonic() > each.deadline]
+        ready = wait([each.pipe for each in self.processes], seconds)
+        outcomes = [each.outcome(self.say) for each in self.processes if each.pipe in ready]
+        late = [each for each in self.processes if each.job is not None and time.monotonic() > each.deadline]
         outcomes += [each.kill(f"it took more than {self.timeout:g} seconds") for each in late]
-        self.processes = [each for each in self.processes if each.job is not None or each.process.is_alive()]
+        self.processes = [each for each in self.processes if not each.pipe.closed]
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _hand_out(self) -> None:
-        while self.queue:
-            idle = next((each for each in self.processes if each.job is None), None)
-            if idle is None and len(self.processes) == self.count:
-                return
-            if idle is None:
-                idle = _Process(self.target, self.timeout or math.inf)
-                self.processes.append(idle)
-            idle.give(self.queue.popleft())
+        """Give jobs to those who wait for one, and start processes for the others."""
+        idle = [each for each in self.processes if each.ready and each.job is None]
+        for each in idle[: len(self.queue)]:
+            each.give(self.queue.popleft(), self.timeout)
+        starting = sum(not each.ready for each in self.processes)
+        for _ in range(min(len(self.queue) - starting, self.count - len(self.processes))):
+            self.processes.append(_Process(self.target))
 
     def close(self) -> None:
         """End all processes; at once, whatever they are doing."""
@@ -117,9 +118,9 @@ class Pool(Generic[J]):
 class _Process(Generic[J]):
     """A process, the job that it does, and what it prints."""
 
-    def __init__(self, target: tuple[Any, ...], timeout: float) -> None:
+    def __init__(self, target: tuple[Any, ...]) -> None:
         self.job: J | None = None
-        self.timeout, self.limit, self.deadline = timeout, math.inf, math.inf  # no limit before it is ready
+        self.ready, self.deadline = False, math.inf
         handle, log = tempfile.mkstemp(prefix="pathrnn-", suffix=".log")
         os.close(handle)
         self.log, (self.pipe, other) = Path(log), _SPAWN.Pipe()
@@ -127,30 +128,32 @@ class _Process(Generic[J]):
         self.process.start()
         other.close()  # so that the pipe ends when the process does
 
-    def give(self, job: J) -> None:
-        self.job, self.deadline = job, time.monotonic() + self.limit
+    def give(self, job: J, timeout: float | None) -> None:
+        self.job, self.deadline = job, time.monotonic() + (timeout or math.inf)
         with contextlib.suppress(OSError):  # it may have died since its last job; its pipe says so to who waits
             self.pipe.send(job)
 
     def outcome(self, say: Callable[[str], None]) -> Outcome[J] | None:
-        """Receive how the job ended; None, if the process only had a line to say."""
+        """Receive how the job ended; None, if the process had something else to say."""
         try:
-            kind, text, tail = self.pipe.recv()
+            kind, text, tail, value = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
-            return self._gone(_cause(self.process.exitcode))
-        if kind == "ready":
-            self.limit = self.timeout
-            self.deadline = time.monotonic() + self.timeout
-            return None
-        if kind == "log":
-            say(text)
-            return None
+            outcome = self._gone(_cause(self.process.exitcode))
+            if not self.ready:
+                raise CheckFailedError(f"a worker cannot start: {outcome.reason}\n{outcome.tail}") from None
+            return outcome if outcome.job is not None else None
         if kind == "input":
             raise InputError(text)
+        if kind == "log":
+            say(text)
+        if kind == "ready":
+            self.ready = True
+        if kind in {"log", "ready"}:
+            return None
         job: Any = self.job
         self.job = None
-        return Outcome(job, text, tail=tail)
+        return Outcome(job, text, tail=tail, value=value)
 
     def kill(self, reason: str) -> Outcome[J]:
         """End the process, whatever it does."""
@@ -175,7 +178,7 @@ def _cause(code: int | None) -> str:
     return f"its process was ended by {name}" + (", as where memory runs out" if name == "SIGKILL" else "")
 
 
-def _serve(pipe: Connection, log: str, work: Callable[[Any], None], start: Callable[..., None], given: Any) -> None:
+def _serve(pipe: Connection, log: str, work: Callable[[Any], Any], start: Callable[..., None], given: Any) -> None:
     """Do jobs until the pipe ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the process of the pool
     with open(log, "ab", buffering=0) as file:
@@ -185,7 +188,7 @@ def _serve(pipe: Connection, log: str, work: Callable[[Any], None], start: Calla
     logging.basicConfig(format="%(message)s", handlers=[_ByPipe(pipe)])
     logging.captureWarnings(True)
     start(*given)
-    pipe.send(("ready", "", ""))
+    pipe.send(("ready", "", "", None))
     try:
         while True:
             pipe.send(_done(work, pipe.recv()))
@@ -193,14 +196,13 @@ def _serve(pipe: Connection, log: str, work: Callable[[Any], None], start: Calla
         Path(log).unlink(missing_ok=True)
 
 
-def _done(work: Callable[[Any], None], job: Any) -> tuple[str, str, str]:
+def _done(work: Callable[[Any], Any], job: Any) -> tuple[str, str, str, Any]:
     try:
-        work(job)
+        return "done", "", "", work(job)
     except InputError as error:
-        return "input", str(error), ""
+        return "input", str(error), "", None
     except Exception as error:
-        return "failed", in_a_line(error), traceback.format_exc()
-    return "done", "", ""
+        return "failed", in_a_line(error), traceback.format_exc(), None
 
 
 class _ByPipe(logging.Handler):
@@ -211,4 +213,4 @@ class _ByPipe(logging.Handler):
         self.pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.pipe.send(("log", self.format(record), ""))
+        self.pipe.send(("log", self.format(record), "", None))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bench.device import calls, out_of_memory
 from bench.errors import CheckFailedError, InputError
+from bench.groups import CHUNK
 from bench.log import Log, Progress
 from bench.replicas import Stack, at_rates
 from bench.runs import Run
@@ -22,81 +23,14 @@ from bench.tasks import Split, Task
 from bench.train import failure, optimizer, order_of, rule_of, score, start, stops, task_of
 
 _LOG = logging.getLogger(__name__)
-_SPACES = {"weight", "path", "gauge", "path_sgd"}
-"""Spaces that take replica axes; others may, but nobody has checked it."""
-_CHUNK = 256
-"""Sequences of an evaluation at a time: the same for any stack, lest sums be rounded otherwise."""
 CAPTURABLE = {"weight", "path"}, {"SGD", "Adam", "AdamW", "RMSprop", "Muon"}
 """Spaces and rules whose steps do the same on the device each time, and nothing of account on the host."""
 _AT_ONCE = 64
 """Updates whose sequences are named to the device at a time."""
-_SMALL, _MOST_ON_CPU = 4096, 8
-"""Numbers in the state of a network that is worth stacking on a CPU, and how many of them together."""
-
-
-def kind(run: Run) -> str | None:
-    """Say what runs must have in common to be trained together: all but seed, learning rate and labels.
-
-    Args:
-        run: the specification.
-
-    Returns:
-        The same text for runs that can share a stack; None where a run must be trained alone.
-    """
-    if run.space.model != "relu" or run.space.space not in _SPACES:
-        return None
-    rate = run.lr if run.space.space == "path_sgd" else 1.0  # which builds its rule itself, with one rate
-    return run.model_copy(update={"index": 0, "lr": rate}).specification
-
-
-def stacks(runs: Sequence[Run], device: str, most: int) -> list[list[Run]]:
-    """Group runs by what to train together.
-
-    Args:
-        runs: the specifications.
-        device: where to train.
-        most: the largest stack; it is smaller where the device takes less, and 1 where runs are trained alone.
-
-    Returns:
-        The groups, in the order of their first runs.
-    """
-    kinds: dict[str, list[Run]] = {}
-    for run in runs:
-        kinds.setdefault(kind(run) or run.key, []).append(run)
-    return [part for group in kinds.values() for part in _cut(group, max(1, min(most, capacity(group[0], device))))]
-
-
-def _cut(runs: Sequence[Run], most: int) -> list[list[Run]]:
-    """Cut into parts of equal size, nearly."""
-    count = -(-len(runs) // most)
-    ends = [len(runs) * part // count for part in range(count + 1)]
-    return [list(runs[start:end]) for start, end in itertools.pairwise(ends)]
-
-
-def capacity(run: Run, device: str) -> int:
-    """Tell how many runs like this one to train together.
-
-    On a CPU a stack saves what torch spends on calls, which counts where the work of a call is small: up to a state,
-    batch times units, of 4,096 numbers. On a GPU it is as many as free memory holds.
-
-    Args:
-        run: the specification.
-        device: where to train.
-
-    Returns:
-        The number of runs.
-    """
-    entry = run.task
-    if device == "cpu":
-        return _MOST_ON_CPU if entry.batch * entry.hidden <= _SMALL else 1
-    task = task_of(entry)
-    rows = task.train.inputs.shape[1] * (entry.batch + _CHUNK)  # of a training batch, and of an evaluation
-    tensors = task.inputs + 4 * entry.hidden * entry.layers + 2 * task.outputs  # inputs; z, states and their gradients
-    return int(0.8 * torch.cuda.mem_get_info()[0] / (4 * rows * tensors))
 
 
 def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]]:
-    """Train runs of one :func:`kind` together, each with the seed, the data order and the rate that it has alone.
+    """Train runs of one kind (:mod:`bench.groups`) together, each with the seed, data order and rate that it has alone.
 
     A replica that diverges stays where it began from then on, and the others do not notice. On a CPU the outcome of a
     run is the same bit for bit, whatever the others are. Where the memory is too small, the stack is halved.
@@ -146,7 +80,7 @@ class Training:
     """A stack in training.
 
     Args:
-        runs: the specifications, of one :func:`kind`; those of one rate are neighbours.
+        runs: the specifications, of one :func:`bench.groups.kind`; those of one rate are neighbours.
         task: their task, whose data are where to train.
     """
 
@@ -267,7 +201,7 @@ class Training:
     @torch.no_grad()
     def evaluate(self, split: Split) -> Iterator[tuple[int, float]]:
         """Compute the metric of a split for every replica that has not diverged; notice those that have."""
-        parts = [self.task.encode(part) for part in torch.split(split.inputs, _CHUNK)]
+        parts = [self.task.encode(part) for part in torch.split(split.inputs, CHUNK)]
         outputs = torch.cat([self.model(part.expand(len(self.runs), *part.shape)) for part in parts], 1)
         for replica, (own, log) in enumerate(zip(outputs, self.logs, strict=True)):
             if log.diverged:

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 
 from bench import registry
+from bench.entries import TaskEntry
+from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.pool import Outcome, Pool
 from bench.runs import Run
 from bench.status import Signs
@@ -62,6 +64,22 @@ class Job(NamedTuple):
     stacked: bool
 
 
+class Check(NamedTuple):
+    """What a worker looks at before anything is trained: whether the data of a task are there, and its arms fit.
+
+    Attributes:
+        suite: name of the suite.
+        name: name of the task.
+        entries: the task, and that which it is tuned on.
+        outlines: a run of every arm.
+    """
+
+    suite: str
+    name: str
+    entries: Sequence[TaskEntry]
+    outlines: Sequence[Run]
+
+
 class Workers:
     """Worker processes, which start when the first run needs them and serve all phases of a suite.
 
@@ -77,7 +95,7 @@ class Workers:
         self.store, self.how, self.progress = store, how, progress
         self.count = 1 if how.device == "cuda" else how.workers
         self.bar, self.console = progress.add_task("", total=None), progress.console
-        self.pool: Pool[Job] = Pool(_work, self.count, _start_worker, [registry.plugins()], self._say, how.timeout)
+        self.pool: Pool[Any] = Pool(_work, self.count, _start_worker, [registry.plugins()], self._say, how.timeout)
         self.signs = Signs(store)
         self.tries: Counter[str] = Counter()
         self.failed: list[Run] = []
@@ -105,6 +123,39 @@ class Workers:
     def _say(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
+    def available(self, checks: Sequence[Check]) -> list[str]:
+        """Look at tasks and arms, before anything is trained; leave out tasks whose data are not on this machine.
+
+        Args:
+            checks: a check per task.
+
+        Returns:
+            The names of the others, in the same order.
+
+        Raises:
+            InputError: an arm does not fit, data are wrong, or no task can run.
+            CheckFailedError: a process died.
+        """
+        for check in checks:
+            self.pool.submit(check)
+        outcomes: dict[str, Outcome[Any]] = {}
+        while len(outcomes) < len(checks):
+            outcomes |= {outcome.job.name: outcome for outcome in self.pool.wait(1.0)}
+            self._require_going_on()
+        for name, outcome in outcomes.items():
+            if outcome.reason:
+                raise CheckFailedError(f"{name}: {outcome.reason}")
+        missing = {check.name: outcomes[check.name].value for check in checks if outcomes[check.name].value}
+        for name, text in missing.items():
+            self.console.print(f"{name} skipped: {text}", style="yellow", highlight=False, soft_wrap=True)
+        if len(missing) == len(checks):
+            raise InputError("none of the tasks can run on this machine; see the lines above")
+        return [check.name for check in checks if check.name not in missing]
+
+    def _require_going_on(self) -> None:
+        if self.stopping and not self.pool.running:
+            raise KeyboardInterrupt
+
     def finish(self, runs: Sequence[Run], phase: str, total: int, stacked: bool = True) -> None:
         """Make the records of a phase that are missing; :attr:`failed` tells which could not be made.
 
@@ -127,8 +178,7 @@ class Workers:
         while finished < len(missing):
             self.signs.give([run for job in self.pool.running for run in job.runs])
             ended = sum(map(self._settle, self.pool.wait(1.0)))
-            if self.stopping and not self.pool.running:
-                raise KeyboardInterrupt
+            self._require_going_on()
             self.progress.advance(self.bar, ended)
             before, finished, fifth = finished, finished + ended, max(1, len(missing) // 5)
             if not self.console.is_terminal and finished // fifth > before // fifth:
@@ -138,7 +188,7 @@ class Workers:
         """Group runs by what a worker does at a time."""
         if not stacked or not runs:
             return [[run] for run in runs]
-        from bench.stack import stacks
+        from bench.groups import stacks
 
         share = -(-len(runs) // self.count)  # no worker shall wait for a stack of another
         return stacks(runs, self.how.device, min(share, self.how.most or share))
@@ -178,8 +228,29 @@ def _start_worker(plugins: list[str]) -> None:
     torch.set_num_threads(1)
 
 
-def _work(job: Job) -> None:
-    from bench.stack import kind, train_stack
+def _work(job: Job | Check) -> str:
+    return _checked(job) if isinstance(job, Check) else _train(job)
+
+
+def _checked(check: Check) -> str:
+    """Return why the task cannot run on this machine, if it cannot."""
+    from bench.train import build, task_of
+
+    try:
+        for entry in check.entries:
+            task_of(entry)
+        for run in check.outlines:
+            build(run, task_of(run.task))
+    except MissingDataError as error:
+        return str(error)
+    except InputError as error:
+        raise InputError(f"suite {check.suite}, tasks.{check.name}: {error}") from None
+    return ""
+
+
+def _train(job: Job) -> str:
+    from bench.groups import kind
+    from bench.stack import train_stack
     from bench.train import train
 
     store = Store(job.folder)
@@ -187,6 +258,7 @@ def _work(job: Job) -> None:
     together = job.stacked and missing and kind(missing[0]) is not None
     for record in train_stack(missing, job.device) if together else [train(run, job.device) for run in missing]:
         store.save(record)
+    return ""
 
 
 def progress_bar(console: Console) -> Progress:

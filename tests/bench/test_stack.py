@@ -17,9 +17,10 @@ from torch import Tensor
 from bench import device, registry, stack, train
 from bench import suite as suites
 from bench.errors import CheckFailedError
+from bench.groups import capacity, kind, stacks
 from bench.replicas import Replicas, _affine
 from bench.runs import Run
-from bench.stack import CAPTURABLE, capacity, kind, stacks, train_stack
+from bench.stack import CAPTURABLE, train_stack
 from bench.tasks import Task
 from bench.train import task_of
 from tests import tape
