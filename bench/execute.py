@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from bench.errors import CheckFailedError
-from bench.files import BrokenFileError
-from bench.plan import runs_of
 from bench.runs import Run
 from bench.store import Store
 from bench.suite import Suite
@@ -34,18 +32,24 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
     store.prepare()
     every = suite.profiles[profile].updates  # what was asked for before is, too, until all is done
     with progress_bar(console) as progress, Workers(store, how, progress) as pool:
-        if not _complete(suite, profile, tasks, store):
-            tasks = pool.available([_check(suite, profile, name) for name in tasks])
         tuning = suite.tuning_runs(profile, tasks)
-        tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
-        store.write_index(profile, every, tuning)
-        pool.finish(tuning, "tuning", len(tuning) + tests)
-        while (sound := _sound(tuning, pool.failed)) and (more := grow(sound, store.of(sound), suite.growth)):
-            tuning += more
+        if checked := bool(pool.missing(tuning)):  # no task is loaded where nothing is left to do
+            tasks = pool.available([_check(suite, profile, name) for name in tasks])
+            tuning = suite.tuning_runs(profile, tasks)
             store.write_index(profile, every, tuning)
+        tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
+        pool.finish(tuning, "tuning", len(tuning) + tests)
+        records = store.of(sound := _sound(tuning, pool.failed))
+        while more := grow(sound, records, suite.growth):
+            tuning += more
             pool.finish(more, "tuning beyond the grid", len(tuning) + tests)
-        test = suite.test_runs(profile, tasks, choose(store.of(sound)) if sound else {})
-        store.write_index(profile, every, [*tuning, *test])
+            records = store.of(sound := _sound(tuning, pool.failed))
+        test = suite.test_runs(profile, tasks, choose(records))
+        if pool.missing(test):
+            if not checked:
+                tasks = pool.available([_check(suite, profile, name) for name in tasks])
+                test = [run for run in test if run.name in tasks]
+            store.write_index(profile, every, [*tuning, *test])
         pool.finish(test, "testing", len(tuning) + tests)
     others = set(suite.profiles[profile].updates) - {run.name for run in (*tuning, *test)}
     store.write_index(profile, others, [*tuning, *test])
@@ -69,15 +73,6 @@ def _failures(store: Store, failed: Sequence[Run], untested: int) -> str:
     lines = f"{len(failed)} runs failed" + (f", {untested} had to wait for them" if untested else "")
     reason = notes[run.key]["reason"].removeprefix(f"{first}: ")
     return f"{lines}; the first: {first}: {reason}; python -m bench status {store.folder} lists them"
-
-
-def _complete(suite: Suite, profile: str, tasks: Sequence[str], store: Store) -> bool:
-    """Tell whether nothing is left to do, so that no task has to be loaded."""
-    try:
-        tuning, tests = runs_of(suite, profile, tasks, store)
-    except BrokenFileError:
-        return False
-    return bool(tests) and len(store.present([*tuning, *tests])) == len({run.key for run in (*tuning, *tests)})
 
 
 def _check(suite: Suite, profile: str, name: str) -> Check:

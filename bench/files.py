@@ -24,7 +24,7 @@ class BrokenFileError(InputError):
 
 COMPACT = "compact-"
 """How the names of tables begin that say in the rest of it what their bytes hash to."""
-_DIGEST = ', "digest": "'
+_DIGEST = b', "digest": "'
 _STALE = 600
 """Seconds after which a file that nobody has completed is one of a process that died."""
 
@@ -93,7 +93,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
         OSError: it cannot be written.
     """
     text = json.dumps(record)
-    write(path, f'{text[:-1]}{_DIGEST}{_hash(text.encode())}"}}\n'.encode())
+    write(path, text[:-1].encode() + _DIGEST + f'{_hash(text.encode())}"}}\n'.encode())
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -109,9 +109,11 @@ def read_record(path: Path) -> dict[str, Any]:
         BrokenFileError: it is broken.
     """
     with _reading(path):
-        text, _, digest = path.read_text(encoding="utf-8").rpartition(_DIGEST)
-        _require_whole(f'{_hash(f"{text}}}".encode())}"}}\n' == digest)
-        record: dict[str, Any] = json.loads(f"{text}}}")
+        with open(path, "rb") as file:  # faster than the path, which counts where there are many
+            content, _, digest = file.read().rpartition(_DIGEST)
+        text = content + b"}"
+        _require_whole(digest == f'{_hash(text)}"}}\n'.encode())
+        record: dict[str, Any] = json.loads(text)
     return record
 
 

@@ -53,7 +53,7 @@ def plan(suite: Suite, profile: str, tasks: Sequence[str], results: Sequence[Pat
         A plan per task, rule and space.
     """
     costs, store = _costs(results), Store(results[0] / suite.name)
-    tuning, tests = runs_of(suite, profile, tasks, store)
+    tuning, tests = _runs(suite, profile, tasks, store)
     done = store.present([*tuning, *tests])
     plans = []
     for name in dict.fromkeys([*(run.name for run in tuning), *tasks]):
@@ -69,21 +69,8 @@ def plan(suite: Suite, profile: str, tasks: Sequence[str], results: Sequence[Pat
     return plans
 
 
-def runs_of(suite: Suite, profile: str, tasks: Sequence[str], store: Store) -> tuple[list[Run], list[Run]]:
-    """List what a profile asks for, as far as it is known.
-
-    Args:
-        suite: the suite.
-        profile: name of a profile.
-        tasks: names of tasks.
-        store: the records.
-
-    Returns:
-        Tuning runs, grown as far as records tell, and test runs, if all those have a record.
-
-    Raises:
-        InputError: a record cannot be read.
-    """
+def _runs(suite: Suite, profile: str, tasks: Sequence[str], store: Store) -> tuple[list[Run], list[Run]]:
+    """List tuning runs, grown as far as records tell, and test runs, if all those have a record."""
     tuning: list[Run] = []
     more = suite.tuning_runs(profile, tasks)
     while more:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Self
 
 from pydantic import ValidationError
 
@@ -77,7 +78,13 @@ class Run(Strict):
         """Everything that can change the outcome, as JSON."""
         return self.model_dump_json(exclude=_ASIDE)
 
-    @property
+    def model_copy(self, **changes: Any) -> Self:
+        """Copy, with changes; the copy has an address of its own."""
+        copy = super().model_copy(**changes)
+        copy.__dict__.pop("key", None)
+        return copy
+
+    @cached_property
     def key(self) -> str:
         """Content address, 16 hexadecimal digits; settings that have their default are left out of it."""
         outcome = self.model_dump(exclude=_ASIDE, exclude_defaults=True)

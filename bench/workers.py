@@ -98,6 +98,7 @@ class Workers:
         self.pool: Pool[Any] = Pool(_work, self.count, _start_worker, [registry.plugins()], self._say, how.timeout)
         self.signs = Signs(store)
         self.tries: Counter[str] = Counter()
+        self.done = set[str]()
         self.failed: list[Run] = []
         self.stopping = False
         self.handlers: dict[int, Any] = {}
@@ -156,6 +157,13 @@ class Workers:
         if self.stopping and not self.pool.running:
             raise KeyboardInterrupt
 
+    def missing(self, runs: Sequence[Run]) -> list[Run]:
+        """List the runs that have no record; those that have one are read once, so that a broken one is missing."""
+        unknown = [run for run in runs if run.key not in self.done]
+        if unknown:
+            self.done |= self.store.take(unknown, self._say)
+        return [run for run in unknown if run.key not in self.done]
+
     def finish(self, runs: Sequence[Run], phase: str, total: int, stacked: bool = True) -> None:
         """Make the records of a phase that are missing; :attr:`failed` tells which could not be made.
 
@@ -168,8 +176,7 @@ class Workers:
         Raises:
             KeyboardInterrupt: somebody wants to stop, and what had begun has come to its end.
         """
-        done = self.store.take(runs, self._say)
-        missing = [run for run in runs if run.key not in done]
+        missing = self.missing(runs)
         self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
         groups = self._groups(missing, stacked)
         for own in reversed(groups) if self.signs.others() else groups:  # to meet another process half way
