@@ -137,6 +137,7 @@ class Workers:
             InputError: an arm does not fit, data are wrong, or no task can run.
             CheckFailedError: a process died.
         """
+        self._require_going_on()
         for check in checks:
             self.pool.submit(check)
         outcomes: dict[str, Outcome[Any]] = {}
@@ -154,6 +155,7 @@ class Workers:
         return [check.name for check in checks if check.name not in missing]
 
     def _require_going_on(self) -> None:
+        """Stop, if somebody wants to, once nothing is in progress."""
         if self.stopping and not self.pool.running:
             raise KeyboardInterrupt
 
@@ -177,6 +179,7 @@ class Workers:
             KeyboardInterrupt: somebody wants to stop, and what had begun has come to its end.
         """
         missing = self.missing(runs)
+        self._require_going_on()
         self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
         groups = self._groups(missing, stacked)
         for own in reversed(groups) if self.signs.others() else groups:  # to meet another process half way

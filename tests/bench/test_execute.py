@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ import pytest
 from bench import suite as suites
 from bench.store import Store
 from bench.tuning import choose, grow
-from tests.bench.conftest import TIMINGS, TINY, Bench
+from tests.bench.conftest import ROOT, TIMINGS, TINY, Bench
 
 ARMS = """
 [spaces.weight]
@@ -94,6 +96,17 @@ def test_a_run_that_another_suite_of_the_study_made_is_not_made_again(bench: Ben
     rates = shared[shared["role"] == "test"].groupby("space")["lr"].first()
     assert (wide["lr"] == rates[wide["space"]].to_numpy()).all()
     assert set(wide["key"]).isdisjoint(shared["key"])
+
+
+def test_torch_is_not_imported_where_nothing_is_left_to_do(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    """Which takes longer than all else."""
+    tiny.write_text(small())
+    made(bench, tiny, tmp_path)
+    code = "import sys; from bench.cli import main; main(standalone_mode=False); print('torch' in sys.modules)"
+    command = [sys.executable, "-c", code, "run", str(tiny), "--results", str(tmp_path)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "False\n"
 
 
 def test_a_report_shows_what_the_suite_asks_for_now(bench: Bench, tiny: Path, tmp_path: Path) -> None:
