@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
@@ -56,7 +56,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
     if pool.failed:
         untested = tests - len(test)
         failed = [run for run in (*tuning, *test) if run in pool.failed]
-        raise CheckFailedError(_failures(store, failed, untested))
+        raise CheckFailedError(_failures(store, failed, pool.reasons, untested))
     text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
     console.print(text, highlight=False, soft_wrap=True)
 
@@ -67,11 +67,11 @@ def _sound(tuning: Sequence[Run], failed: Sequence[Run]) -> list[Run]:
     return [run for run in tuning if run.place not in broken]
 
 
-def _failures(store: Store, failed: Sequence[Run], untested: int) -> str:
-    run, notes = failed[0], store.failures.all()
+def _failures(store: Store, failed: Sequence[Run], reasons: Mapping[str, str], untested: int) -> str:
+    run = failed[0]
     first = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
     lines = f"{len(failed)} runs failed" + (f", {untested} had to wait for them" if untested else "")
-    reason = notes[run.key]["reason"].removeprefix(f"{first}: ")
+    reason = reasons[run.key].removeprefix(f"{first}: ")
     return f"{lines}; the first: {first}: {reason}; python -m bench status {store.folder} lists them"
 
 

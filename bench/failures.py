@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +44,11 @@ class Failures:
 
     def all(self) -> dict[str, dict[str, Any]]:
         """Return all notes, by the addresses of the runs."""
-        notes = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(self.folder.glob("[!.]*.json"))]
-        return {note["key"]: note for note in notes}
+        notes = {}
+        for path in sorted(self.folder.glob("[!.]*.json")):
+            with suppress(OSError, ValueError):  # forgotten meanwhile, or damaged: it is but a note
+                notes[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+        return notes
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,9 +61,9 @@ def write(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
+    partial = path.with_name(f".{path.name}.partial-{secrets.token_hex(8)}")
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -86,7 +87,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record as a line of JSON that ends with its own hash.
 
     Args:
-        path: the file.
+        path: the file, named by the record's ``key``.
         record: numbers, texts, truth values, and lists of these, by columns.
 
     Raises:
@@ -114,6 +115,7 @@ def read_record(path: Path) -> dict[str, Any]:
         text = content + b"}"
         _require_whole(digest == f'{_hash(text)}"}}\n'.encode())
         record: dict[str, Any] = json.loads(text)
+        _require_whole(record.get("key") == path.stem)
     return record
 
 
@@ -160,6 +162,8 @@ def _reading(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # of the machine, not of the file
+            raise InputError(f"{path}: the record cannot be read: {error.strerror}") from None
         reason = str(error).splitlines()[0]
         again = "run the suite again, which sets it aside"
         raise BrokenFileError(f"{path}: the record cannot be read: {reason}; {again}") from None

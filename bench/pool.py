@@ -23,6 +23,8 @@ from bench.errors import CheckFailedError, InputError, in_a_line
 J = TypeVar("J")
 _TAIL, _LINE = 40, 200
 """Lines of what a process printed last that are kept of one that died, and how much of each."""
+_STARTS = 3
+"""Processes in a row that may die before they have begun."""
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -70,6 +72,7 @@ class Pool(Generic[J]):
         self.count, self.say, self.timeout, self.queue = count, say, timeout, deque[J]()
         self.target = work, start, tuple(arguments)
         self.processes: list[_Process[J]] = []
+        self.stopped, self.fallen = False, 0
 
     def submit(self, job: J) -> None:
         """Add a job."""
@@ -88,28 +91,38 @@ class Pool(Generic[J]):
 
         Raises:
             InputError: a job met with bad input.
-            CheckFailedError: a process died before it had begun.
+            CheckFailedError: process after process dies before it has begun.
         """
         self._hand_out()
-        ready = wait([each.pipe for each in self.processes], seconds)
-        outcomes = [each.outcome(self.say) for each in self.processes if each.pipe in ready]
+        ready = wait([end for each in self.processes for end in (each.pipe, each.process.sentinel)], seconds)
+        heard = [each for each in self.processes if each.pipe in ready or each.process.sentinel in ready]
+        outcomes = [each.outcome(self.say) for each in heard]
+        self._mind_the_fallen([each for each in heard if each.pipe.closed and not each.ready])
         late = [each for each in self.processes if each.job is not None and time.monotonic() > each.deadline]
         outcomes += [each.kill(f"it took more than {self.timeout:g} seconds") for each in late]
         self.processes = [each for each in self.processes if not each.pipe.closed]
         return [outcome for outcome in outcomes if outcome is not None]
 
+    def _mind_the_fallen(self, fallen: Sequence[_Process[J]]) -> None:
+        """Give up if processes die again and again before they have begun."""
+        self.fallen = 0 if any(each.ready for each in self.processes) else self.fallen + len(fallen)
+        if self.fallen > _STARTS:
+            reason, tail = fallen[-1].end
+            raise CheckFailedError(f"no worker can start: {reason}; {tail.splitlines()[-1] if tail else ''}")
+
     def _hand_out(self) -> None:
         """Give jobs to those who wait for one, and start processes for the others."""
+        if self.stopped:
+            return
         idle = [each for each in self.processes if each.ready and each.job is None]
-        for each in idle[: len(self.queue)]:
-            each.give(self.queue.popleft(), self.timeout)
+        while idle and self.queue:
+            idle.pop().give(self.queue.popleft(), self.timeout)
         starting = sum(not each.ready for each in self.processes)
         for _ in range(min(len(self.queue) - starting, self.count - len(self.processes))):
             self.processes.append(_Process(self.target))
 
     def close(self) -> None:
         """End all processes; at once, whatever they are doing."""
-        self.queue.clear()
         for each in self.processes:
             each.kill("")
         self.processes = []
@@ -120,7 +133,7 @@ class _Process(Generic[J]):
 
     def __init__(self, target: tuple[Any, ...]) -> None:
         self.job: J | None = None
-        self.ready, self.deadline = False, math.inf
+        self.ready, self.deadline, self.end = False, math.inf, ("", "")
         handle, log = tempfile.mkstemp(prefix="pathrnn-", suffix=".log")
         os.close(handle)
         self.log, (self.pipe, other) = Path(log), _SPAWN.Pipe()
@@ -136,12 +149,12 @@ class _Process(Generic[J]):
     def outcome(self, say: Callable[[str], None]) -> Outcome[J] | None:
         """Receive how the job ended; None, if the process had something else to say."""
         try:
+            if not self.pipe.poll():  # a child of it may hold the other end
+                raise EOFError
             kind, text, tail, value = self.pipe.recv()
         except (EOFError, OSError):
             self.process.join()
             outcome = self._gone(_cause(self.process.exitcode))
-            if not self.ready:
-                raise CheckFailedError(f"a worker cannot start: {outcome.reason}\n{outcome.tail}") from None
             return outcome if outcome.job is not None else None
         if kind == "input":
             raise InputError(text)
@@ -164,23 +177,28 @@ class _Process(Generic[J]):
     def _gone(self, reason: str) -> Outcome[J]:
         job: Any = self.job
         self.job = None
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        self.log.unlink()
+        lines: list[str] = []
+        with contextlib.suppress(FileNotFoundError):  # somebody may clean up
+            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+            self.log.unlink()
         self.pipe.close()
-        return Outcome(job, reason, died=True, tail="\n".join(line[:_LINE] for line in lines[-_TAIL:]))
+        self.end = reason, "\n".join(line[:_LINE] for line in lines[-_TAIL:])
+        return Outcome(job, reason, died=True, tail=self.end[1])
 
 
 def _cause(code: int | None) -> str:
     """Say what an exit code means."""
     if code is None or code >= 0:
         return f"its process left with status {code}"
-    name = signal.Signals(-code).name
+    known = {each.value: each.name for each in signal.Signals}
+    name = known.get(-code, f"signal {-code}")
     return f"its process was ended by {name}" + (", as where memory runs out" if name == "SIGKILL" else "")
 
 
 def _serve(pipe: Connection, log: str, work: Callable[[Any], Any], start: Callable[..., None], given: Any) -> None:
     """Do jobs until the pipe ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # which is for the process of the pool
+    for each in (signal.SIGINT, signal.SIGTERM):  # which are for the process of the pool
+        signal.signal(each, signal.SIG_IGN)
     with open(log, "ab", buffering=0) as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -188,8 +206,8 @@ def _serve(pipe: Connection, log: str, work: Callable[[Any], Any], start: Callab
     logging.basicConfig(format="%(message)s", handlers=[_ByPipe(pipe)])
     logging.captureWarnings(True)
     start(*given)
-    pipe.send(("ready", "", "", None))
     try:
+        pipe.send(("ready", "", "", None))
         while True:
             pipe.send(_done(work, pipe.recv()))
     except (EOFError, OSError):  # the process of the pool has gone

@@ -36,7 +36,7 @@ class Signs:
     def give(self, running: Sequence[Run]) -> None:
         """Say what runs are in progress, every other second at most."""
         if time.monotonic() - self.last > _EVERY:
-            with writing(self.folder):
+            with suppress(InputError), writing(self.folder):  # a sign that cannot be given stops nothing
                 runs = [{"key": run.key, "lr": run.lr, "index": run.index, **labels(run)} for run in running]
                 write(self.own, json.dumps(runs).encode())
             self.last = time.monotonic()
@@ -94,7 +94,7 @@ def status(store: Store) -> list[Status]:
     have, failures = store.keys(), store.failures.all()
     working: list[dict[str, Any]] = []
     for path in fresh(store.folder / "working"):
-        with suppress(FileNotFoundError):
+        with suppress(OSError, ValueError):
             working += json.loads(path.read_text(encoding="utf-8"))
     result = []
     for profile, names in store.profiles().items():

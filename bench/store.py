@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pyarrow import ArrowException, Table, array, concat_tables
-from pyarrow.compute import is_in
 
 from bench.columns import contradictions, faults
 from bench.errors import InputError
 from bench.failures import Failures
 from bench.files import BrokenFileError, read_record, read_table, sweep, write, write_compact, write_record, writing
+from bench.record_tables import is_current, joined, keys_of, of_version, only, read_all
 from bench.runs import LABEL_COLUMNS, RECORD_VERSION, Run, labels
 
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
@@ -53,17 +53,21 @@ class Store:
             probe = self.records / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
-            sweep(self.records)
+            for folder in (self.folder, self.records, self.failures.folder, self.folder / "working"):
+                sweep(folder)
 
     def present(self, runs: Iterable[Run]) -> set[str]:
         """Tell which runs have a record, here or in a folder beside this one, by their addresses."""
         return {run.key for run in runs} & set(self._files())
 
     def has(self, run: Run) -> bool:
-        """Tell whether a run has a file of its own here."""
-        return self._own(run.key).exists()
+        """Tell whether a run has a file of its own here, and a sound one."""
+        try:
+            return bool(read_record(self._own(run.key)))
+        except InputError:
+            return False
 
-    def take(self, runs: Iterable[Run], say: Callable[[str], None]) -> set[str]:
+    def take(self, runs: Sequence[Run], say: Callable[[str], None]) -> set[str]:
         """Copy records that folders beside this one have, and tell which runs have one here then.
 
         Args:
@@ -72,6 +76,9 @@ class Store:
 
         Returns:
             The addresses of those that are done.
+
+        Raises:
+            InputError: the machine cannot read or write.
         """
         files, found = self._files(say), set[str]()
         by_file: dict[Path, list[str]] = {}
@@ -81,18 +88,23 @@ class Store:
             try:
                 table = read_record(path) if path.suffix == ".json" else read_table(path)
                 if path.parent != self.records:
-                    for record in [table] if isinstance(table, dict) else _only(table, keys).to_pylist():
+                    for record in [table] if isinstance(table, dict) else only(table, keys).to_pylist():
                         self.save(record)
                 found.update(keys)
             except BrokenFileError as error:
                 self._set_aside(path, error, say)
+            except InputError:
+                if path.exists():
+                    raise
+                return self.take(runs, say)  # another process has compacted the folder
         return found
 
     def _set_aside(self, path: Path, error: BrokenFileError, say: Callable[[str], None]) -> None:
         """Say that a file is broken; rename it, if it is ours."""
         say(str(error).replace("run the suite again, which sets it aside", "its runs are done again"))
         if path.parent == self.records:
-            path.replace(path.with_name(f"{path.name}.broken"))
+            with suppress(FileNotFoundError):  # another process was faster
+                path.replace(path.with_name(f"{path.name}.broken"))
 
     def save(self, record: dict[str, Any]) -> None:
         """Write a record whole or not at all; what is known of an earlier failure of its run is forgotten.
@@ -108,7 +120,7 @@ class Store:
             self.failures.forget(record["key"])
 
     def compact(self) -> int:
-        """Write all records into one file, and delete the others.
+        """Write all records into one file, and delete the others; files that hold another version stay.
 
         Returns:
             How many records there are.
@@ -116,11 +128,11 @@ class Store:
         Raises:
             InputError: there are none, one cannot be read, two of one run disagree, or the folder cannot be written.
         """
-        files = self._record_files()
-        self._frame_of(files)
-        records = _frame(_read_all(files)).drop_duplicates("key").sort_values("key", ignore_index=True)
+        files = [path for path in self._record_files() if is_current(path)]
+        records = self._frame_of(files).sort_values("key", ignore_index=True)
         with writing(self.records):
             whole = write_compact(self.records, records)
+            self._require_none(faults(joined([read_table(whole)])))
             for path in set(files) - {whole}:
                 path.unlink(missing_ok=True)
         return len(records)
@@ -143,8 +155,8 @@ class Store:
         if not runs:
             return pd.DataFrame(columns=["role", "name", "space", "rule_name"])
         keys = [run.key for run in runs]
-        tables = _read_all(list(dict.fromkeys(files[key] for key in keys)))
-        frame = _frame([_only(table, keys) for table in tables]).drop_duplicates("key")
+        tables = read_all(list(dict.fromkeys(files[key] for key in keys)))
+        frame = joined([only(table, keys) for table in tables]).drop_duplicates("key")
         frame = frame.set_index("key", drop=False).loc[keys].reset_index(drop=True)
         return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
 
@@ -188,12 +200,12 @@ class Store:
 
     def _frame_of(self, files: Sequence[Path]) -> pd.DataFrame:
         """Read records of this version, a row per run."""
-        tables = _read_all(files)
-        current = [_of_version(each) for each in tables]
+        tables = read_all(files)
+        current = [of_version(each) for each in tables]
         self.left_out = sum(map(len, tables)) - sum(map(len, current))
         if not any(map(len, current)):
             raise InputError(f"{self.folder} holds {self._what_else()}")
-        records = _frame(current)
+        records = joined(current)
         self._require_none(faults(records))
         self._require_none(contradictions(records))
         return records.drop_duplicates("key")
@@ -217,7 +229,7 @@ class Store:
         """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
         columns = ["version", "specification", "seconds", "updates"]
         try:
-            rows = [row for table in _read_all(self._record_files()) for row in table.select(columns).to_pylist()]
+            rows = [row for table in read_all(self._record_files()) for row in table.select(columns).to_pylist()]
         except (InputError, KeyError):
             return
         yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
@@ -248,9 +260,13 @@ class Store:
         for folder in [*beside, self.records]:
             for path in self._record_files(folder):
                 try:
-                    found |= dict.fromkeys([path.stem] if path.suffix == ".json" else _keys(path), path)
+                    found |= dict.fromkeys([path.stem] if path.suffix == ".json" else keys_of(path), path)
                 except BrokenFileError as error:
                     self._set_aside(path, error, say) if say else None
+                except InputError:
+                    if path.exists():
+                        raise
+                    return self._files(say)  # another process has compacted the folder
         return found
 
 
@@ -258,35 +274,3 @@ def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFr
     """Keep the records that an entry of the index names, under the names that it gives them."""
     kept = records[records["key"].isin(names)].reset_index(drop=True)
     return kept.assign(**pd.DataFrame([names[key] for key in kept["key"]]))
-
-
-def _frame(tables: Sequence[Table]) -> pd.DataFrame:
-    try:
-        frame: pd.DataFrame = concat_tables(tables, promote_options="permissive").to_pandas()
-    except ArrowException as error:
-        raise InputError(f"records must have columns of the same types: {str(error).splitlines()[0]}") from None
-    return frame
-
-
-def _of_version(table: Table) -> Table:
-    """Keep the rows of the current version."""
-    if "version" not in table.column_names:
-        return table.slice(0, 0)
-    wanted = [version == RECORD_VERSION for version in table["version"].to_pylist()]
-    return table if all(wanted) else table.filter(array(wanted))
-
-
-def _read_all(files: Sequence[Path]) -> list[Table]:
-    singles = [read_record(path) for path in files if path.suffix == ".json"]
-    tables = [read_table(path) for path in files if path.suffix != ".json"]
-    return [*([Table.from_pandas(pd.DataFrame(singles), preserve_index=False)] if singles else []), *tables]
-
-
-def _only(table: Table, keys: Sequence[str]) -> Table:
-    return table.filter(is_in(table["key"], array(keys)))
-
-
-def _keys(path: Path) -> list[str]:
-    """List the runs that a table has records of."""
-    table = read_table(path)
-    return table["key"].to_pylist() if "key" in table.column_names else []

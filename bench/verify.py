@@ -148,7 +148,7 @@ def _train(runs: Sequence[Run], stacked: Sequence[bool], console: Console, how: 
                 part = [run for run, each in zip(runs, stacked, strict=True) if each is own]
                 pool.finish(part, "training again", len(runs), stacked=own)
         if pool.failed:
-            raise CheckFailedError(store.failures.all()[pool.failed[0].key]["reason"])
+            raise CheckFailedError(pool.reasons[pool.failed[0].key])
         return store.of(runs)
 
 

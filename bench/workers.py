@@ -100,10 +100,12 @@ class Workers:
         self.tries: Counter[str] = Counter()
         self.done = set[str]()
         self.failed: list[Run] = []
+        self.reasons: dict[str, str] = {}
         self.stopping = False
         self.handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Workers:
+        self.signs.give([])
         self.handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
         return self
 
@@ -116,8 +118,7 @@ class Workers:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopping:
             raise KeyboardInterrupt
-        self.stopping = True
-        self.pool.queue.clear()
+        self.stopping = self.pool.stopped = True
         running = sum(len(job.runs) for job in self.pool.running)
         self._say(f"stopping when what has begun has ended, {_runs(running)}; once more: at once")
 
@@ -208,8 +209,11 @@ class Workers:
         runs = outcome.job.runs
         if not outcome.reason:
             return len(runs)
-        self.tries.update(run.key for run in runs)
-        left = [run for run in runs if run.key not in self.store.present([run])]
+        if self.stopping and outcome.died:  # unfinished, not failed
+            return 0
+        if len(runs) == 1:  # to take a stack apart is no try
+            self.tries[runs[0].key] += 1
+        left = [run for run in runs if not self.store.has(run)]
         again = [run for run in left if self._may_succeed(run, outcome)]
         for run in again:
             self.pool.submit(outcome.job._replace(runs=[run]))
@@ -217,14 +221,13 @@ class Workers:
             if run not in again:
                 self.store.failures.note(run, outcome.reason, self.tries[run.key], outcome.tail)
                 self.failed.append(run)
+                self.reasons[run.key] = outcome.reason
         self._say(f"{_runs(len(left))} of {runs[0].name}: {outcome.reason}" + ("; trying again" if again else ""))
         return len(runs) - len(again)
 
     def _may_succeed(self, run: Run, outcome: Outcome[Job]) -> bool:
         """Whether another time may be luckier: after a death, or without the others of its stack."""
-        if self.stopping:
-            return False
-        return self.tries[run.key] <= self.how.retries if outcome.died else len(outcome.job.runs) > 1
+        return len(outcome.job.runs) > 1 or (outcome.died and self.tries[run.key] <= self.how.retries)
 
 
 def _runs(count: int) -> str:
@@ -266,7 +269,11 @@ def _train(job: Job) -> str:
     store = Store(job.folder)
     missing = [run for run in job.runs if not store.has(run)]  # others may work for the same folder
     together = job.stacked and missing and kind(missing[0]) is not None
-    for record in train_stack(missing, job.device) if together else [train(run, job.device) for run in missing]:
+    try:
+        records = train_stack(missing, job.device) if together else [train(run, job.device) for run in missing]
+    except InputError as error:  # a setting of this run, which is no reason to stop the others
+        raise CheckFailedError(str(error)) from error
+    for record in records:
         store.save(record)
     return ""
 
