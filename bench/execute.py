@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from bench.errors import CheckFailedError
-from bench.runs import Run
+from bench.runs import Run, described, named
 from bench.store import Store
 from bench.suite import Suite
 from bench.tuning import choose, grow
@@ -54,25 +54,23 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
     others = set(suite.profiles[profile].updates) - {run.name for run in (*tuning, *test)}
     store.write_index(profile, others, [*tuning, *test])
     if pool.failed:
-        untested = tests - len(test)
-        failed = [run for run in (*tuning, *test) if run in pool.failed]
-        raise CheckFailedError(_failures(store, failed, pool.reasons, untested))
+        first = next(run for run in (*tuning, *test) if run.key in pool.failed)
+        raise CheckFailedError(_failures(store, first, pool.failed, tests - len(test)))
     text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
     console.print(text, highlight=False, soft_wrap=True)
 
 
-def _sound(tuning: Sequence[Run], failed: Sequence[Run]) -> list[Run]:
+def _sound(tuning: Sequence[Run], failed: Mapping[str, str]) -> list[Run]:
     """Leave out arms of which a run failed: their best rate is not known."""
-    broken = {run.place for run in failed}
+    broken = {run.place for run in tuning if run.key in failed}
     return [run for run in tuning if run.place not in broken]
 
 
-def _failures(store: Store, failed: Sequence[Run], reasons: Mapping[str, str], untested: int) -> str:
-    run = failed[0]
-    first = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
+def _failures(store: Store, first: Run, failed: Mapping[str, str], untested: int) -> str:
+    name = described(named(first))
     lines = f"{len(failed)} runs failed" + (f", {untested} had to wait for them" if untested else "")
-    reason = reasons[run.key].removeprefix(f"{first}: ")
-    return f"{lines}; the first: {first}: {reason}; python -m bench status {store.folder} lists them"
+    reason = failed[first.key].removeprefix(f"{name}: ")
+    return f"{lines}; the first: {name}: {reason}; python -m bench status {store.folder} lists them"
 
 
 def _check(suite: Suite, profile: str, name: str) -> Check:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.files import write, writing
-from bench.runs import Run, labels
+from bench.runs import Run, named
 
 
 class Failures:
@@ -33,8 +33,7 @@ class Failures:
         Raises:
             InputError: it cannot be written.
         """
-        own = {"lr": run.lr, "index": run.index, "role": run.role, **labels(run)}
-        text = json.dumps({"key": run.key, "reason": reason, "tries": tries, "tail": tail, **own}, indent=1)
+        text = json.dumps({"reason": reason, "tries": tries, "tail": tail, **named(run)}, indent=1)
         with writing(self.folder):
             write(self._path(run.key), text.encode())
 

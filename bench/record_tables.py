@@ -45,7 +45,10 @@ def read_all(files: Sequence[Path]) -> list[Table]:
 
 def is_current(path: Path) -> bool:
     """Tell whether a file holds nothing but records of this version."""
-    return all(len(of_version(table)) == len(table) for table in read_all([path]))
+    if path.suffix == ".json":
+        return bool(read_record(path).get("version") == RECORD_VERSION)
+    table = read_table(path)
+    return len(of_version(table)) == len(table)
 
 
 def only(table: Table, keys: Sequence[str]) -> Table:

@@ -118,6 +118,17 @@ def labels(run: Run) -> dict[str, Any]:
     return dict(zip(LABEL_COLUMNS, own, strict=True))
 
 
+def named(run: Run) -> dict[str, Any]:
+    """Return what tells a run from others, and what suites call it: for notes of it."""
+    return {"key": run.key, "lr": run.lr, "index": run.index, "role": run.role, **labels(run)}
+
+
+def described(names: Mapping[str, Any]) -> str:
+    """Say which run :func:`named` is of."""
+    place = f"{names['rule_name']} in {names['space']} space on {names['name']}"
+    return f"{place}, seed {names['index']}, rate {names['lr']:g}"
+
+
 def from_record(record: Mapping[str, Any]) -> Run:
     """Rebuild the run that a record is of.
 

@@ -6,14 +6,14 @@ import json
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.errors import InputError
 from bench.files import write, writing
-from bench.runs import Run, labels
+from bench.runs import Run, described, named
 from bench.store import Store
 from bench.tables import console, plain_table
 
@@ -37,8 +37,7 @@ class Signs:
         """Say what runs are in progress, every other second at most."""
         if time.monotonic() - self.last > _EVERY:
             with suppress(InputError), writing(self.folder):  # a sign that cannot be given stops nothing
-                runs = [{"key": run.key, "lr": run.lr, "index": run.index, **labels(run)} for run in running]
-                write(self.own, json.dumps(runs).encode())
+                write(self.own, json.dumps([named(run) for run in running]).encode())
             self.last = time.monotonic()
 
     def others(self) -> bool:
@@ -126,13 +125,8 @@ def show(store: Store) -> None:
     out.print(table)
     for own in profiles:
         for run in own.running:
-            out.print(f"running: {_run(run)}", markup=False)
+            out.print(f"running: {described(run)}", markup=False)
         for note in own.failed:
-            reason = note["reason"].removeprefix(f"{_run(note)}: ")
-            out.print(f"failed: {_run(note)}: {reason}, tried {note['tries']} times", markup=False)
+            reason = note["reason"].removeprefix(f"{described(note)}: ")
+            out.print(f"failed: {described(note)}: {reason}, tried {note['tries']} times", markup=False)
             out.print("\n".join(f"    {line}" for line in note["tail"].splitlines()), markup=False)
-
-
-def _run(note: Mapping[str, Any]) -> str:
-    place = f"{note['rule_name']} in {note['space']} space on {note['name']}"
-    return f"{place}, seed {note['index']}, rate {note['lr']:g}"

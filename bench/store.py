@@ -164,10 +164,6 @@ class Store:
         """Return the addresses of all runs that have a record here."""
         return {key for key, path in self._files().items() if path.parent == self.records}
 
-    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the runs that the profiles ask for: what each calls them, by their addresses."""
-        return self._index()
-
     def write_index(self, profile: str, others: Iterable[str], runs: Iterable[Run]) -> None:
         """Write down which runs a profile asks for.
 
@@ -176,7 +172,7 @@ class Store:
             others: names of tasks that keep what stands there.
             runs: the runs of all other tasks.
         """
-        index = self._index()
+        index = self.profiles()
         kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] in set(others)}
         index[profile] = kept | {run.key: labels(run) for run in runs}
         with writing(self.folder):
@@ -192,7 +188,7 @@ class Store:
             InputError: there are none, one cannot be read or lacks a column, or two of one run disagree.
         """
         records = self._frame_of(self._record_files())
-        if index := self._index():
+        if index := self.profiles():
             records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
         if records.empty:
             raise InputError(f"{self.index} names none of the records; run the suite again")
@@ -234,12 +230,14 @@ class Store:
             return
         yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
 
-    def _index(self) -> dict[str, dict[str, dict[str, Any]]]:
+    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
+        """Return the runs that the profiles ask for: what each calls them, by their addresses.
+
+        Raises:
+            InputError: the index cannot be read.
+        """
         try:
-            index = json.loads(self.index.read_text(encoding="utf-8"))
-            if any(set(names) != set(LABEL_COLUMNS) for profile in index.values() for names in profile.values()):
-                raise ValueError("it must have the names of every run of every profile")
-            return dict(index)
+            return _whole(json.loads(self.index.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, TypeError) as error:
@@ -268,6 +266,12 @@ class Store:
                         raise
                     return self._files(say)  # another process has compacted the folder
         return found
+
+
+def _whole(index: Any) -> dict[str, dict[str, dict[str, Any]]]:
+    if any(set(names) != set(LABEL_COLUMNS) for profile in index.values() for names in profile.values()):
+        raise ValueError("it must have the names of every run of every profile")
+    return dict(index)
 
 
 def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFrame:

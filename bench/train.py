@@ -19,7 +19,7 @@ from bench.entries import TaskEntry
 from bench.errors import CheckFailedError, InputError, in_a_line
 from bench.log import Log, Progress
 from bench.models import Network
-from bench.runs import Run
+from bench.runs import Run, described, named
 from bench.seeds import seed
 from bench.spaces import DivergedError, Problem, Step
 from bench.tasks import Split, Task
@@ -222,8 +222,7 @@ def train(run: Run, device: str = "cpu") -> dict[str, Any]:
 
 def failure(run: Run, error: Exception) -> str:
     """Say which run an error is of that is no divergence."""
-    place = f"{run.rule_name} in {run.space_name} space on {run.name}, seed {run.index}, rate {run.lr:g}"
-    return f"{place}: {in_a_line(error)}"
+    return f"{described(named(run))}: {in_a_line(error)}"
 
 
 def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progress]:

@@ -148,7 +148,7 @@ def _train(runs: Sequence[Run], stacked: Sequence[bool], console: Console, how: 
                 part = [run for run, each in zip(runs, stacked, strict=True) if each is own]
                 pool.finish(part, "training again", len(runs), stacked=own)
         if pool.failed:
-            raise CheckFailedError(pool.reasons[pool.failed[0].key])
+            raise CheckFailedError(next(iter(pool.failed.values())))
         return store.of(runs)
 
 

@@ -99,8 +99,7 @@ class Workers:
         self.signs = Signs(store)
         self.tries: Counter[str] = Counter()
         self.done = set[str]()
-        self.failed: list[Run] = []
-        self.reasons: dict[str, str] = {}
+        self.failed: dict[str, str] = {}
         self.stopping = False
         self.handlers: dict[int, Any] = {}
 
@@ -168,7 +167,7 @@ class Workers:
         return [run for run in unknown if run.key not in self.done]
 
     def finish(self, runs: Sequence[Run], phase: str, total: int, stacked: bool = True) -> None:
-        """Make the records of a phase that are missing; :attr:`failed` tells which could not be made.
+        """Make the records of a phase that are missing; :attr:`failed` tells by address why others could not be made.
 
         Args:
             runs: the runs of the phase.
@@ -220,8 +219,7 @@ class Workers:
         for run in left:
             if run not in again:
                 self.store.failures.note(run, outcome.reason, self.tries[run.key], outcome.tail)
-                self.failed.append(run)
-                self.reasons[run.key] = outcome.reason
+                self.failed[run.key] = outcome.reason
         self._say(f"{_runs(len(left))} of {runs[0].name}: {outcome.reason}" + ("; trying again" if again else ""))
         return len(runs) - len(again)
 
