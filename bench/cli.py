@@ -64,6 +64,7 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
 @options.of_a_suite
 @options.device
 @options.stack
+@options.cluster
 @options.faults
 def run(
     suite: Path,
@@ -73,6 +74,8 @@ def run(
     workers: int,
     device: str,
     stack: int | None,
+    executor: str,
+    scheduler: str | None,
     retries: int,
     timeout: float | None,
 ) -> None:
@@ -92,7 +95,8 @@ def run(
     from bench.workers import Execution
 
     loaded, names = _load(suite, profile, tasks)
-    how = Execution(workers, device, stack, retries, timeout)
+    executor = "dask" if scheduler else executor
+    how = Execution(workers, device, stack, retries, timeout, executor, scheduler)
     execute(loaded, profile, names, Store(results / loaded.name), Console(stderr=True), how)
 
 

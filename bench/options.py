@@ -47,6 +47,8 @@ def _may_have_a_gpu() -> bool:
 
 
 def _device(context: click.Context, parameter: click.Parameter, name: str) -> str:
+    if context.params.get("scheduler"):  # whose machines are others than this one
+        return "cuda" if name == "cuda" else "cpu"
     if name == "cpu" or (name == "auto" and not _may_have_a_gpu()):
         return "cpu"
     import torch
@@ -64,7 +66,7 @@ device = click.option(
     default="auto",
     show_default=True,
     callback=_device,
-    help="Where to train; auto takes a GPU, if there is one. A GPU has one worker.",
+    help="Where to train; auto takes a GPU of this machine, if there is one. A GPU has one worker.",
 )
 stack = click.option(
     "--stack",
@@ -87,6 +89,26 @@ _timeout = click.option(
     metavar="SECONDS",
     help="End what takes a worker longer; any time, if not given.",
 )
+
+
+_executor = click.option(
+    "--executor",
+    type=click.Choice(["pool", "dask"]),
+    default="pool",
+    show_default=True,
+    help="Train in processes of this machine, or in a Dask cluster of our own, for which it must be installed.",
+)
+_scheduler = click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    is_eager=True,  # for the device
+    help="Train in the Dask cluster of this scheduler, such as tcp://10.0.0.1:8786; the folders must be shared.",
+)
+
+
+def cluster(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say on which machines to train."""
+    return _executor(_scheduler(command))
 
 
 def faults(command: Callable[..., None]) -> Callable[..., None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import faulthandler
 import logging
 import math
@@ -14,9 +13,10 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from bench.errors import CheckFailedError, InputError, in_a_line
 
@@ -25,6 +25,8 @@ _TAIL, _LINE = 40, 200
 """Lines of what a process printed last that are kept of one that died, and how much of each."""
 _STARTS = 3
 """Processes in a row that may die before they have begun."""
+_IDLE = 600
+"""Seconds after which a process that has nothing to do leaves, as where it has been forgotten on a cluster."""
 _SPAWN = multiprocessing.get_context("spawn")
 
 
@@ -44,6 +46,31 @@ class Outcome(NamedTuple, Generic[J]):
     died: bool = False
     tail: str = ""
     value: Any = None
+
+
+class Executor(Protocol[J]):
+    """What does jobs: processes of this machine, or a cluster.
+
+    Attributes:
+        count: jobs that it does at a time.
+        stopped: set it, and no further job is begun.
+    """
+
+    count: int
+    stopped: bool
+
+    def submit(self, job: J) -> None:
+        """Add a job."""
+
+    @property
+    def running(self) -> list[J]:
+        """The jobs that are being done."""
+
+    def wait(self, seconds: float) -> list[Outcome[J]]:
+        """Let jobs be done until one ends, or for so many seconds; return how jobs ended."""
+
+    def close(self) -> None:
+        """End all, whatever is being done."""
 
 
 class Pool(Generic[J]):
@@ -121,6 +148,12 @@ class Pool(Generic[J]):
         for _ in range(min(len(self.queue) - starting, self.count - len(self.processes))):
             self.processes.append(_Process(self.target))
 
+    def kill(self) -> None:
+        """Let all processes die, whatever they are doing, while another thread may wait for them."""
+        self.stopped = True
+        for each in self.processes:
+            each.process.kill()
+
     def close(self) -> None:
         """End all processes; at once, whatever they are doing."""
         for each in self.processes:
@@ -143,7 +176,7 @@ class _Process(Generic[J]):
 
     def give(self, job: J, timeout: float | None) -> None:
         self.job, self.deadline = job, time.monotonic() + (timeout or math.inf)
-        with contextlib.suppress(OSError):  # it may have died since its last job; its pipe says so to who waits
+        with suppress(OSError):  # it may have died since its last job; its pipe says so to who waits
             self.pipe.send(job)
 
     def outcome(self, say: Callable[[str], None]) -> Outcome[J] | None:
@@ -178,7 +211,7 @@ class _Process(Generic[J]):
         job: Any = self.job
         self.job = None
         lines: list[str] = []
-        with contextlib.suppress(FileNotFoundError):  # somebody may clean up
+        with suppress(FileNotFoundError):  # somebody may clean up
             lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
             self.log.unlink()
         self.pipe.close()
@@ -208,7 +241,7 @@ def _serve(pipe: Connection, log: str, work: Callable[[Any], Any], start: Callab
     start(*given)
     try:
         pipe.send(("ready", "", "", None))
-        while True:
+        while pipe.poll(_IDLE):
             pipe.send(_done(work, pipe.recv()))
     except (EOFError, OSError):  # the process of the pool has gone
         Path(log).unlink(missing_ok=True)
@@ -231,4 +264,5 @@ class _ByPipe(logging.Handler):
         self.pipe = pipe
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.pipe.send(("log", self.format(record), "", None))
+        with suppress(OSError):  # the process of the pool has gone, which stops no job
+            self.pipe.send(("log", self.format(record), "", None))

@@ -30,7 +30,7 @@ class Signs:
     """
 
     def __init__(self, store: Store) -> None:
-        self.folder, self.last = store.folder / "working", 0.0
+        self.folder, self.last = store.folder.absolute() / "working", 0.0
         self.own = self.folder / f"{platform.node()}-{os.getpid()}.json"
 
     def give(self, running: Sequence[Run]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -22,8 +24,8 @@ from rich.progress import (
 from bench import registry
 from bench.entries import TaskEntry
 from bench.errors import CheckFailedError, InputError, MissingDataError
-from bench.pool import Outcome, Pool
-from bench.runs import Run
+from bench.pool import Executor, Outcome, Pool
+from bench.runs import RECORD_VERSION, Run
 from bench.status import Signs
 from bench.store import Store
 
@@ -39,6 +41,8 @@ class Execution(NamedTuple):
         most: train at most so many runs together; as many as the device takes, if it is not given.
         retries: how often a run whose process died begins anew.
         timeout: seconds that a run, or a stack of runs, may take; None for any time.
+        executor: ``"pool"``, processes of this machine, or ``"dask"``, the workers of a Dask cluster.
+        scheduler: address of the scheduler of that; None for a cluster of our own, on this machine.
     """
 
     workers: int
@@ -46,6 +50,8 @@ class Execution(NamedTuple):
     most: int | None = None
     retries: int = 2
     timeout: float | None = None
+    executor: str = "pool"
+    scheduler: str | None = None
 
 
 class Job(NamedTuple):
@@ -93,9 +99,7 @@ class Workers:
 
     def __init__(self, store: Store, how: Execution, progress: Progress) -> None:
         self.store, self.how, self.progress = store, how, progress
-        self.count = 1 if how.device == "cuda" else how.workers
         self.bar, self.console = progress.add_task("", total=None), progress.console
-        self.pool: Pool[Any] = Pool(_work, self.count, _start_worker, [registry.plugins()], self._say, how.timeout)
         self.signs = Signs(store)
         self.tries: Counter[str] = Counter()
         self.done = set[str]()
@@ -108,8 +112,30 @@ class Workers:
         self.handlers = {number: signal.signal(number, self._stop) for number in _SIGNALS}
         return self
 
+    @cached_property
+    def pool(self) -> Executor[Any]:
+        """Where jobs are done; made with the first of them."""
+        how = self.how
+        if how.device == "cuda" and how.scheduler is None:
+            how = how._replace(workers=1)
+        arguments = _work, how.workers, _start_worker, [registry.plugins()], self._say, how.timeout
+        if how.executor == "pool":
+            return Pool(*arguments)
+        try:
+            from bench.cluster import Cluster
+        except ImportError as error:
+            text = f"--executor dask needs the package distributed, which is not installed: {error}"
+            raise InputError(f"{text}; pip install 'pathrnn[cluster]'") from None
+        fits = partial(_fits, self.signs.own, RECORD_VERSION)
+        return Cluster(*arguments, how.scheduler, how.device == "cuda", fits)
+
+    @property
+    def _running(self) -> list[Any]:
+        return self.pool.running if "pool" in self.__dict__ else []
+
     def __exit__(self, *_: object) -> None:
-        self.pool.close()
+        if "pool" in self.__dict__:
+            self.pool.close()
         self.signs.end()
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
@@ -117,8 +143,10 @@ class Workers:
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopping:
             raise KeyboardInterrupt
-        self.stopping = self.pool.stopped = True
-        running = sum(len(job.runs) for job in self.pool.running)
+        self.stopping = True
+        if "pool" in self.__dict__:
+            self.pool.stopped = True
+        running = sum(len(job.runs) for job in self._running if isinstance(job, Job))
         self._say(f"stopping when what has begun has ended, {_runs(running)}; once more: at once")
 
     def _say(self, line: str) -> None:
@@ -156,7 +184,7 @@ class Workers:
 
     def _require_going_on(self) -> None:
         """Stop, if somebody wants to, once nothing is in progress."""
-        if self.stopping and not self.pool.running:
+        if self.stopping and not self._running:
             raise KeyboardInterrupt
 
     def missing(self, runs: Sequence[Run]) -> list[Run]:
@@ -183,10 +211,10 @@ class Workers:
         self.progress.update(self.bar, description=phase, total=total, advance=len(runs) - len(missing))
         groups = self._groups(missing, stacked)
         for own in reversed(groups) if self.signs.others() else groups:  # to meet another process half way
-            self.pool.submit(Job(own, self.store.folder, self.how.device, stacked))
+            self.pool.submit(Job(own, self.store.folder.absolute(), self.how.device, stacked))
         finished = 0
         while finished < len(missing):
-            self.signs.give([run for job in self.pool.running for run in job.runs])
+            self.signs.give([run for job in self._running for run in job.runs])
             ended = sum(map(self._settle, self.pool.wait(1.0)))
             self._require_going_on()
             self.progress.advance(self.bar, ended)
@@ -200,7 +228,7 @@ class Workers:
             return [[run] for run in runs]
         from bench.groups import stacks
 
-        share = -(-len(runs) // self.count)  # no worker shall wait for a stack of another
+        share = -(-len(runs) // self.pool.count)  # no worker shall wait for a stack of another
         return stacks(runs, self.how.device, min(share, self.how.most or share))
 
     def _settle(self, outcome: Outcome[Job]) -> int:
@@ -230,6 +258,17 @@ class Workers:
 
 def _runs(count: int) -> str:
     return f"{count} run{'s' * (count != 1)}"
+
+
+def _fits(sign: Path, version: int) -> None:
+    """See whether this machine can work for a main process that has left a sign of life."""
+    here = platform.node()
+    if not sign.exists():
+        folder = sign.parent.parent
+        raise InputError(f"all machines of a cluster must share the folder of results, {here} does not see {folder}")
+    if version != RECORD_VERSION:
+        text = f"all machines of a cluster must have the same version of this package, {here} writes records of version"
+        raise InputError(f"{text} {RECORD_VERSION}, not {version}")
 
 
 def _start_worker(plugins: list[str]) -> None:
