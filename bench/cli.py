@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -66,6 +66,7 @@ def _load(path: Path, profile: str, tasks: tuple[str, ...]) -> tuple[Suite, list
 @options.stack
 @options.cluster
 @options.faults
+@options.log_json
 def run(
     suite: Path,
     profile: str,
@@ -78,6 +79,8 @@ def run(
     scheduler: str | None,
     retries: int,
     timeout: float | None,
+    checkpoint: float,
+    log_json: TextIO | None,
 ) -> None:
     """Train every run of SUITE that has no record yet.
 
@@ -91,13 +94,15 @@ def run(
     from rich.console import Console
 
     from bench.execute import execute
+    from bench.progress import Display
     from bench.store import Store
     from bench.workers import Execution
 
     loaded, names = _load(suite, profile, tasks)
     executor = "dask" if scheduler else executor
-    how = Execution(workers, device, stack, retries, timeout, executor, scheduler)
-    execute(loaded, profile, names, Store(results / loaded.name), Console(stderr=True), how)
+    how = Execution(workers, device, stack, retries, timeout, executor, scheduler, 60 * checkpoint)
+    display = Display(Console(stderr=True), log_json)
+    execute(loaded, profile, names, Store(results / loaded.name), display, how)
 
 
 @main.command()

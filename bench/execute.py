@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
-
 from bench.errors import CheckFailedError
+from bench.jobs import Check
+from bench.progress import Display
 from bench.runs import Run, described, named
 from bench.store import Store
 from bench.suite import Suite
 from bench.tuning import choose, grow
-from bench.workers import Check, Execution, Workers, progress_bar
+from bench.workers import Execution, Workers
 
 
-def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, console: Console, how: Execution) -> None:
+def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, display: Display, how: Execution) -> None:
     """Run what is missing of a suite: tuning runs, more where a best rate is at an edge, test runs at the best rates.
 
     Args:
@@ -22,7 +22,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
         profile: name of one of its profiles.
         tasks: names of the tasks to run.
         store: where the records go.
-        console: where the progress goes.
+        display: shows how far it is.
         how: by how many workers, and where.
 
     Raises:
@@ -31,7 +31,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
     """
     store.prepare()
     every = suite.profiles[profile].updates  # what was asked for before is, too, until all is done
-    with progress_bar(console) as progress, Workers(store, how, progress) as pool:
+    with display, Workers(store, how, display) as pool:
         tuning = suite.tuning_runs(profile, tasks)
         if checked := bool(pool.missing(tuning)):  # no task is loaded where nothing is left to do
             tasks = pool.available([_check(suite, profile, name) for name in tasks])
@@ -57,7 +57,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, cons
         first = next(run for run in (*tuning, *test) if run.key in pool.failed)
         raise CheckFailedError(_failures(store, first, pool.failed, tests - len(test)))
     text = f"{len(tuning) + tests} records in {store.folder}; tables and figures: python -m bench report {store.folder}"
-    console.print(text, highlight=False, soft_wrap=True)
+    display.say(text, event=False)
 
 
 def _sound(tuning: Sequence[Run], failed: Mapping[str, str]) -> list[Run]:

@@ -14,6 +14,8 @@ from bench.tasks import Task
 OPENING = 3
 """Training losses that a record keeps from the start of its run, before other rounding has grown."""
 
+_STATE = ("curves", "reason", "test", "best", "opening")
+
 
 class Progress(NamedTuple):
     """Where a run is at one of its evaluations.
@@ -71,6 +73,17 @@ class Log:
             self.best = validation
             return True
         return False
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`go_on` needs."""
+        own = {each: getattr(self, each) for each in _STATE}
+        return {**own, "elapsed": time.perf_counter() - self.start}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        for each in _STATE:
+            setattr(self, each, state[each])
+        self.start = time.perf_counter() - state["elapsed"]
 
     def diverge(self, reason: str) -> None:
         """Note that the run has diverged, which leaves it without metric."""

@@ -105,6 +105,21 @@ _scheduler = click.option(
     help="Train in the Dask cluster of this scheduler, such as tcp://10.0.0.1:8786; the folders must be shared.",
 )
 
+_checkpoint = click.option(
+    "--checkpoint",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    metavar="MINUTES",
+    help="How often to keep a run in progress, which then goes on from there, bit for bit.",
+)
+log_json = click.option(
+    "--log-json",
+    type=click.File("a", encoding="utf-8"),
+    metavar="FILE",
+    help="Append what happens to FILE as lines of JSON, for machines; - is the standard output.",
+)
+
 
 def cluster(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say on which machines to train."""
@@ -113,7 +128,7 @@ def cluster(command: Callable[..., None]) -> Callable[..., None]:
 
 def faults(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say what to do when runs die or hang."""
-    return _retries(_timeout(command))
+    return _retries(_timeout(_checkpoint(command)))
 
 
 def of_a_suite(command: Callable[..., None]) -> Callable[..., None]:

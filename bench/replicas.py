@@ -97,6 +97,16 @@ class Replicas(torch.optim.Optimizer):
             for place, parameter in enumerate(self.stacked):
                 self.state[parameter] = self._gathered(place)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of every rule."""
+        return {**super().state_dict(), "state": {}, "parts": [part.optimizer.state_dict() for part in self.parts]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from the state of a stack of the same replicas; it is gathered anew with the next step."""
+        super().load_state_dict({key: value for key, value in state_dict.items() if key != "parts"})
+        for part, state in zip(self.parts, state_dict["parts"], strict=True):
+            part.optimizer.load_state_dict(state)
+
     def _gathered(self, place: int) -> dict[str, Any]:
         """Move what rules keep of a parameter to one storage for all replicas, of which they keep views."""
         parameter, views = self.stacked[place], [part.views[place] for part in self.parts]

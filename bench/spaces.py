@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,6 @@ import torch
 import pathrnn
 from bench.models import Network
 from pathrnn.space import Rule, build_rule
-
-Step = Callable[[], None]
 
 
 class DivergedError(Exception):
@@ -27,6 +26,29 @@ class DivergedError(Exception):
     def __init__(self, reason: str, replica: int = 0) -> None:
         super().__init__(reason)
         self.replica = replica
+
+
+class Step:
+    """Takes a step of an optimizer, once gradients are there.
+
+    Args:
+        optimizer: the optimizer; a checkpoint keeps its state.
+        before: what to do to the gradients first.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, before: Callable[[], None] | None = None) -> None:
+        self.optimizer, self.before = optimizer, before
+
+    def __call__(self) -> None:
+        """Take what pathrnn refuses as divergence: gradients that are not finite, skeleton weights that became zero."""
+        if self.before is not None:
+            self.before()
+        try:
+            self.optimizer.step()
+        except ValueError as error:
+            if _source(error).startswith("pathrnn."):
+                raise DivergedError(str(error), *getattr(error, "replica", ())) from error
+            raise
 
 
 @dataclass(frozen=True)
@@ -56,13 +78,7 @@ def weight(problem: Problem) -> Step:
     graph = model.graph if getattr(model.rnn, "nonlinearity", "") == "relu" else None
     rule, captured, params = problem.rule, problem.capturable, model.parameters()
     optimizer = build_rule(rule, params, graph, captured, **problem.settings)  # type: ignore[arg-type]
-
-    def step() -> None:
-        if max_norm is not None:
-            clip_(model, max_norm)
-        optimizer.step()
-
-    return step
+    return Step(optimizer, partial(clip_, model, max_norm) if max_norm is not None else None)
 
 
 def clip_(model: Network, max_norm: float) -> None:
@@ -101,27 +117,13 @@ def path_sgd(problem: Problem, second_term: bool = False) -> Step:
         raise ValueError("path_sgd is itself an optimizer: its rule must be SGD with no options but the rate")
     model = problem.model
     lr, steps = problem.settings["lr"], problem.steps
-    return _finite(pathrnn.PathSGD(model.parameters(), model.graph, lr, steps, second_term))
+    return Step(pathrnn.PathSGD(model.parameters(), model.graph, lr, steps, second_term))
 
 
 def _graph_step(space: Rule, problem: Problem, options: dict[str, Any]) -> Step:
     model = problem.model
     options |= {"max_path_norm": problem.max_norm, **problem.settings}
-    return _finite(space(model.parameters(), model.graph, problem.rule, **options))
-
-
-def _finite(optimizer: torch.optim.Optimizer) -> Step:
-    """Take what pathrnn refuses as divergence: gradients that are not finite, skeleton weights that became zero."""
-
-    def step() -> None:
-        try:
-            optimizer.step()
-        except ValueError as error:
-            if _source(error).startswith("pathrnn."):
-                raise DivergedError(str(error), *getattr(error, "replica", ())) from error
-            raise
-
-    return step
+    return Step(space(model.parameters(), model.graph, problem.rule, **options))
 
 
 def _source(error: BaseException) -> str:

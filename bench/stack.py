@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.checkpoints import Checkpoint, Checkpoints, kept_of, put_back, resume
 from bench.device import calls, out_of_memory
 from bench.errors import CheckFailedError, InputError
 from bench.groups import CHUNK
@@ -29,7 +30,9 @@ _AT_ONCE = 64
 """Updates whose sequences are named to the device at a time."""
 
 
-def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]]:
+def train_stack(
+    runs: Sequence[Run], device: str = "cpu", checkpoints: Checkpoints | None = None
+) -> list[dict[str, Any]]:
     """Train runs of one kind (:mod:`bench.groups`) together, each with the seed, data order and rate that it has alone.
 
     A replica that diverges stays where it began from then on, and the others do not notice. On a CPU the outcome of a
@@ -38,6 +41,7 @@ def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]
     Args:
         runs: the specifications.
         device: where to train.
+        checkpoints: where runs are kept while they are in progress, and go on from, if they were; None for nowhere.
 
     Returns:
         Their records; ``seconds`` are the share of a replica.
@@ -48,7 +52,8 @@ def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]
     """
     order = sorted(range(len(runs)), key=lambda place: runs[place].lr)  # neighbours of one rate share a rule
     try:
-        records = _train([runs[place] for place in order], device)
+        ordered = [runs[place] for place in order]
+        records = _train(ordered, device, checkpoints and checkpoints.of(ordered))
     except InputError:
         raise
     except Exception as error:  # whatever an optimizer, a loss or memory that runs out raises
@@ -59,12 +64,12 @@ def train_stack(runs: Sequence[Run], device: str = "cpu") -> list[dict[str, Any]
     half = len(runs) // 2  # outside of the handler, which keeps what the stack had in memory
     _LOG.warning("memory does not suffice for %d replicas of %s; going on with %d", len(runs), runs[0].name, half)
     torch.cuda.empty_cache()
-    return [*train_stack(runs[:half], device), *train_stack(runs[half:], device)]
+    return [*train_stack(runs[:half], device, checkpoints), *train_stack(runs[half:], device, checkpoints)]
 
 
-def _train(runs: Sequence[Run], device: str) -> list[dict[str, Any]]:
+def _train(runs: Sequence[Run], device: str, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
     task = task_of(runs[0].task).to(device)
-    training, test = Training(runs, task), runs[0].role == "test"
+    training, test = Training(runs, task, checkpoint), runs[0].role == "test"
     for progress in training.updates():
         for replica, validation in training.evaluate(task.validation):
             if training.logs[replica].note(progress[replica], validation):
@@ -82,10 +87,12 @@ class Training:
     Args:
         runs: the specifications, of one :func:`bench.groups.kind`; those of one rate are neighbours.
         task: their task, whose data are where to train.
+        checkpoint: where they are kept while they are in progress, and go on from, if they were; None for nowhere.
     """
 
-    def __init__(self, runs: Sequence[Run], task: Task) -> None:
+    def __init__(self, runs: Sequence[Run], task: Task, checkpoint: Checkpoint | None = None) -> None:
         self.runs, self.task, self.logs = runs, task, [Log(run, task) for run in runs]
+        self.checkpoint, self.update, self.seconds, self.losses = checkpoint, 0, 0.0, list[Tensor]()
         self.model = Stack([start(run, task) for run in runs]).to(task.device)
         rule = rule_of(runs[0])
         if runs[0].space.space != "path_sgd":
@@ -112,18 +119,42 @@ class Training:
         Yields:
             How far each replica is.
         """
-        seconds, began, losses, evaluations = 0.0, time.perf_counter(), list[Tensor](), stops(self.runs[0])
-        steps = self.steps()
-        for update in range(1, self.runs[0].updates + 1):
-            losses.append(next(steps))
-            if update in evaluations:
-                curves = torch.stack(losses, 1).tolist()
-                self._note_diverged(update, curves)
+        resume(self, self.checkpoint, self.task.device)
+        began, evaluations, steps = time.perf_counter(), stops(self.runs[0]), self.steps()
+        while self.update < self.runs[0].updates:
+            self.losses.append(next(steps))
+            self.update += 1
+            if self.update in evaluations:
+                curves = torch.stack(self.losses, 1).tolist()
+                self._note_diverged(self.update, curves)
                 if all(log.diverged for log in self.logs):
                     return
-                seconds += (time.perf_counter() - began) / len(self.runs)
-                yield [Progress(update, curve, seconds) for curve in curves]
-                losses, began = [], time.perf_counter()
+                self.seconds += (time.perf_counter() - began) / len(self.runs)
+                yield [Progress(self.update, curve, self.seconds) for curve in curves]
+                self.losses, began = [], time.perf_counter()
+            if self.checkpoint is not None and self.checkpoint.due:
+                self.seconds += (time.perf_counter() - began) / len(self.runs)
+                self.checkpoint.save(self.state(), self.task.device)
+                began = time.perf_counter()
+
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`go_on` needs."""
+        losses = torch.stack(self.losses) if self.losses else torch.empty(0)
+        own = {"update": self.update, "seconds": self.seconds, "losses": losses, "alive": self.alive}
+        weights = {"weights": [own.detach() for own in self.parameters], "kept": self.kept}
+        return {**own, **weights, **kept_of(self.step, self.task.device), "logs": [log.state() for log in self.logs]}
+
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        self.update, self.seconds, self.losses = state["update"], state["seconds"], list(state["losses"].unbind())
+        self.orders = [itertools.islice(order, self.update, None) for order in self.orders]
+        self.alive.copy_(state["alive"])
+        for own, weights in ((self.parameters, state["weights"]), (self.kept, state["kept"])):
+            for tensor, value in zip(own, weights, strict=True):
+                tensor.data.copy_(value)
+        put_back(state, self.step, self.task.device)
+        for log, own_state in zip(self.logs, state["logs"], strict=True):
+            log.go_on(own_state)
 
     def steps(self) -> Iterator[Tensor]:
         """Take an update of all replicas at a time, for ever; yield the losses before each, ``[R]``."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import registry
+from bench.checkpoints import Checkpoint, kept_of, put_back, resume
 from bench.entries import TaskEntry
 from bench.errors import CheckFailedError, InputError, in_a_line
 from bench.log import Log, Progress
@@ -103,6 +104,8 @@ def optimizer(run: Run, task: Task, model: Network, rule: Rule, capturable: bool
         step: Step = space(Problem(model, rule, settings, run.max_norm, steps, capturable))
     except Exception as error:  # a setting that does not fit, or whatever foreign code raises
         raise InputError(_refusal(run, error)) from error
+    if not isinstance(step, Step):
+        raise InputError(f"space {run.space.space} must return a bench.spaces.Step, got {type(step).__name__}")
     return step
 
 
@@ -190,12 +193,13 @@ def score(task: Task, outputs: Tensor, targets: Tensor) -> float:
     return float(task.metric(outputs, targets))
 
 
-def train(run: Run, device: str = "cpu") -> dict[str, Any]:
+def train(run: Run, device: str = "cpu", checkpoint: Checkpoint | None = None) -> dict[str, Any]:
     """Train once, with the recurrent layers of torch.
 
     Args:
         run: the specification.
         device: where to train.
+        checkpoint: where the run is kept while it is in progress, and goes on from, if it was; None for nowhere.
 
     Returns:
         The record: outcome, curves, first losses, timing, specification and environment. A test run uses the test data
@@ -205,14 +209,14 @@ def train(run: Run, device: str = "cpu") -> dict[str, Any]:
         CheckFailedError: an optimizer, a loss or the machine failed, which is no divergence.
     """
     task = task_of(run.task).to(device)
-    model, step = build(run, task)
-    log, kept = Log(run, task), model
+    training = _Alone(run, task, checkpoint)
+    model, log = training.model, training.log
     try:
-        for at in updates(run, task, model, step):
+        for at in training.updates():
             if log.note(at, evaluate(model, task, task.validation)):
-                kept = copy.deepcopy(model) if run.test_at == "best" else model
+                training.kept = copy.deepcopy(model) if run.test_at == "best" else model
         if run.role == "test":
-            log.test = evaluate(kept, task, task.test)
+            log.test = evaluate(training.kept, task, task.test)
     except DivergedError as error:
         log.diverge(str(error))
     except Exception as error:  # whatever an optimizer, a loss or memory that runs out raises
@@ -225,36 +229,51 @@ def failure(run: Run, error: Exception) -> str:
     return f"{described(named(run))}: {in_a_line(error)}"
 
 
-def updates(run: Run, task: Task, model: Network, step: Step) -> Iterator[Progress]:
-    """Train; stop at each of the evenly spaced evaluations.
+class _Alone:
+    """A run in training, of which a checkpoint can be made."""
 
-    Args:
-        run: the specification.
-        task: its task.
-        model: the network, changed in place.
-        step: takes a step once gradients are there.
+    def __init__(self, run: Run, task: Task, checkpoint: Checkpoint | None) -> None:
+        self.run, self.task, self.checkpoint, self.log = run, task, checkpoint, Log(run, task)
+        self.model, self.step = build(run, task)
+        self.kept = self.model  # with which to use the test data
+        self.update, self.seconds, self.losses = 0, 0.0, list[float]()
 
-    Yields:
-        How far the run is.
+    def state(self) -> dict[str, Any]:
+        """Return what :meth:`go_on` needs."""
+        own = {name: getattr(self, name) for name in ("update", "seconds", "losses")}
+        models = {"model": self.model.state_dict(), "kept": self.kept.state_dict()}
+        return {**own, **models, **kept_of(self.step, self.task.device), "log": self.log.state()}
 
-    Raises:
-        DivergedError: the loss is no longer finite.
-    """
-    evaluations = stops(run)
-    losses: list[float] = []
-    seconds, start = 0.0, time.perf_counter()
-    for update, chosen in enumerate(islice(order_of(run, task), run.updates), 1):
-        places = chosen.to(task.device)
-        batch = Split(task.train.inputs[places], task.train.targets[places])
-        loss = task.loss(model(task.encode(batch.inputs)), batch.targets)
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            raise DivergedError(f"the training loss is {losses[-1]} at update {update}")
-        model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        step()
-        if update in evaluations:
-            seconds += time.perf_counter() - start
-            yield Progress(update, losses, seconds)
-            losses = []
-            start = time.perf_counter()
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Go on from a state, bit for bit."""
+        for name in ("update", "seconds", "losses"):
+            setattr(self, name, state[name])
+        self.kept = copy.deepcopy(self.model) if self.run.test_at == "best" else self.model
+        self.kept.load_state_dict(state["kept"])
+        self.model.load_state_dict(state["model"])
+        put_back(state, self.step, self.task.device)
+        self.log.go_on(state["log"])
+
+    def updates(self) -> Iterator[Progress]:
+        """Train; stop at each of the evenly spaced evaluations; DivergedError where the loss is no longer finite."""
+        resume(self, self.checkpoint, self.task.device)
+        task, model, evaluations, began = self.task, self.model, stops(self.run), time.perf_counter()
+        for chosen in islice(order_of(self.run, task), self.update, self.run.updates):
+            places = chosen.to(task.device)
+            batch = Split(task.train.inputs[places], task.train.targets[places])
+            loss = task.loss(model(task.encode(batch.inputs)), batch.targets)
+            self.losses.append(loss.item())
+            self.update += 1
+            if not math.isfinite(self.losses[-1]):
+                raise DivergedError(f"the training loss is {self.losses[-1]} at update {self.update}")
+            model.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self.step()
+            if self.update in evaluations:
+                self.seconds += time.perf_counter() - began
+                yield Progress(self.update, self.losses, self.seconds)
+                self.losses, began = [], time.perf_counter()
+            if self.checkpoint is not None and self.checkpoint.due:
+                self.seconds += time.perf_counter() - began
+                self.checkpoint.save(self.state(), task.device)
+                began = time.perf_counter()

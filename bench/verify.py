@@ -21,9 +21,10 @@ from rich.console import Console
 
 from bench.environment import MACHINE
 from bench.errors import CheckFailedError, InputError, MissingDataError
+from bench.progress import Display
 from bench.runs import Run, from_record
 from bench.store import Store
-from bench.workers import Execution, Workers, progress_bar
+from bench.workers import Execution, Workers
 
 Record = Mapping[Any, Any]
 OPENING_TOLERANCE = 1e-3
@@ -140,10 +141,10 @@ def _train(runs: Sequence[Run], stacked: Sequence[bool], console: Console, how: 
     """Train runs with the recurrence that they had, and return their records in this order."""
     if not runs:
         return pd.DataFrame(columns=["validation", "test"])
-    with tempfile.TemporaryDirectory() as folder, progress_bar(console) as progress:
+    with tempfile.TemporaryDirectory() as folder, Display(console) as display:
         store = Store(Path(folder) / "again")
         store.prepare()
-        with Workers(store, how, progress) as pool:
+        with Workers(store, how, display) as pool:
             for own in (True, False):
                 part = [run for run, each in zip(runs, stacked, strict=True) if each is own]
                 pool.finish(part, "training again", len(runs), stacked=own)

@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from bench.errors import InputError
+from bench.jobs import fits
 from bench.runs import RECORD_VERSION
-from bench.workers import _fits
 from tests.bench.conftest import ROOT, TINY, Bench
 from tests.bench.test_faults import FAULTY, PLUGIN, contents, outcomes, run, workers_of
 
@@ -126,9 +126,9 @@ def test_a_scheduler_that_goes_or_is_not_there_is_told(
 
 def test_a_machine_that_does_not_fit_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must share the folder of results"):
-        _fits(tmp_path / "tiny" / "working" / "there.json", RECORD_VERSION)
+        fits(tmp_path / "tiny" / "working" / "there.json", RECORD_VERSION)
     sign = tmp_path / "here.json"
     sign.touch()
-    _fits(sign, RECORD_VERSION)
+    fits(sign, RECORD_VERSION)
     with pytest.raises(InputError, match="must have the same version of this package"):
-        _fits(sign, RECORD_VERSION - 1)
+        fits(sign, RECORD_VERSION - 1)

@@ -54,13 +54,13 @@ def outcomes(folder: Path) -> pd.DataFrame:
 @pytest.mark.parametrize("fault", ["segfault", "hang", "raise"])
 def test_a_run_that_fails_stops_no_other(bench: Bench, tiny: Path, tmp_path: Path, fault: str) -> None:
     tiny.write_text(FAULTY)
-    options = ("--results", tmp_path, *PLUGIN, "--retries", "1", "--timeout", "6" if fault == "hang" else "300")
+    options = ("--results", tmp_path, *PLUGIN, "--retries", "1", "--timeout", "15" if fault == "hang" else "300")
     result = bench("run", tiny, *options, FAULT=fault)
     assert result.returncode == 1, result.stderr
     first = "momentum in weight space on digits_rows, seed 0, rate 0.1"
     reason = {
         "segfault": "its process was ended by SIGSEGV",
-        "hang": "it took more than 6 seconds",
+        "hang": "it took more than 15 seconds",
         "raise": "RuntimeError: a bug in my code",
     }[fault]
     last = result.stderr.splitlines()[-1]
