@@ -128,6 +128,7 @@ class Pool(Generic[J]):
         late = [each for each in self.processes if each.job is not None and time.monotonic() > each.deadline]
         outcomes += [each.kill(f"it took more than {self.timeout:g} seconds") for each in late]
         self.processes = [each for each in self.processes if not each.pipe.closed]
+        self._hand_out()
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _mind_the_fallen(self, fallen: Sequence[_Process[J]]) -> None:

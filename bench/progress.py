@@ -46,7 +46,8 @@ class Display:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.stop()
-        self._event("end", stopped=bool(kind), done=int(self._state.completed), failed=self.failed)
+        done = int(self._state.completed) - self.failed
+        self._event("end", stopped=bool(kind), done=done, failed=self.failed)
 
     @property
     def _state(self) -> Any:
