@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import signal
 from collections import Counter
 from collections.abc import Sequence
@@ -128,7 +129,12 @@ class Workers:
             self.pool.submit(check)
         outcomes: dict[str, Outcome[Any]] = {}
         while len(outcomes) < len(checks):
-            outcomes |= {outcome.job.name: outcome for outcome in self.pool.wait(1.0)}
+            for outcome in self.pool.wait(1.0):
+                self.tries[name := outcome.job.name] += 1
+                if outcome.died and self.tries[name] <= self.how.retries:
+                    self.pool.submit(outcome.job)
+                else:
+                    outcomes[name] = outcome
             self._require_going_on()
         for name, outcome in outcomes.items():
             if outcome.reason:
@@ -168,7 +174,9 @@ class Workers:
         self._require_going_on()
         self.display.begin(phase, len(runs), len(missing), total)
         groups = self._groups(missing, stacked)
-        for own in reversed(groups) if self.signs.others() else groups:  # to meet another process half way
+        if self.signs.others():  # lest both begin with the same
+            random.Random(str(self.signs.own)).shuffle(groups)
+        for own in groups:
             self.pool.submit(Job(own, self.store.folder.absolute(), self.how.device, stacked, self.checkpoints))
         left = len(missing)
         while left:
@@ -178,7 +186,7 @@ class Workers:
             left -= sum(map(self._settle, self.pool.wait(1.0)))
             self._require_going_on()
 
-    def _groups(self, runs: Sequence[Run], stacked: bool) -> Sequence[Sequence[Run]]:
+    def _groups(self, runs: Sequence[Run], stacked: bool) -> list[list[Run]]:
         """Group runs by what a worker does at a time; those that were in progress together stay so."""
         if not stacked or not runs:
             return [[run] for run in runs]
