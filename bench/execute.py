@@ -36,7 +36,7 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, disp
         if checked := bool(pool.missing(tuning)):  # no task is loaded where nothing is left to do
             tasks = pool.available([_check(suite, profile, name) for name in tasks])
             tuning = suite.tuning_runs(profile, tasks)
-            store.write_index(profile, every, tuning)
+            store.index.write(profile, every, tuning)
         tests = suite.profiles[profile].test_seeds * len(suite.arm_settings(profile)) * len(tasks)
         pool.finish(tuning, "tuning", len(tuning) + tests)
         records = store.of(sound := _sound(tuning, pool.failed))
@@ -49,10 +49,10 @@ def execute(suite: Suite, profile: str, tasks: Sequence[str], store: Store, disp
             if not checked:
                 tasks = pool.available([_check(suite, profile, name) for name in tasks])
                 test = [run for run in test if run.name in tasks]
-            store.write_index(profile, every, [*tuning, *test])
+            store.index.write(profile, every, [*tuning, *test])
         pool.finish(test, "testing", len(tuning) + tests)
     others = set(suite.profiles[profile].updates) - {run.name for run in (*tuning, *test)}
-    store.write_index(profile, others, [*tuning, *test])
+    store.index.write(profile, others, [*tuning, *test])
     if pool.failed:
         first = next(run for run in (*tuning, *test) if run.key in pool.failed)
         raise CheckFailedError(_failures(store, first, pool.failed, tests - len(test)))

@@ -96,7 +96,7 @@ def status(store: Store) -> list[Status]:
         with suppress(OSError, ValueError):
             working += json.loads(path.read_text(encoding="utf-8"))
     result = []
-    for profile, names in store.profiles().items():
+    for profile, names in store.index.profiles().items():
         done = names.keys() & have
         failed = [note for key, note in failures.items() if key in names.keys() - done]
         running = [run for run in working if run["profile"] == profile and run["key"] not in have]

@@ -6,7 +6,6 @@ several suites and profiles, and a suite that was edited leaves records behind t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -18,10 +17,12 @@ import pandas as pd
 from bench.columns import contradictions, faults
 from bench.errors import InputError
 from bench.failures import Failures
-from bench.files import BrokenFileError, read_record, read_table, sweep, write, write_compact, write_record, writing
+from bench.files import BrokenFileError, read_record, read_table, sweep, write_compact, write_record, writing
+from bench.index import Index
 from bench.record_tables import is_current, joined, keys_of, of_version, only, read_all
-from bench.runs import LABEL_COLUMNS, RECORD_VERSION, Run, labels
+from bench.runs import RECORD_VERSION, Run, labels
 
+_SWEPT = ("records", "index", "failures", "working", "checkpoints")
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
 
@@ -38,7 +39,7 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.records = folder / "records"
-        self.index = folder / "index.json"
+        self.index = Index(folder)
         self.failures = Failures(folder / "failures")
         self.left_out = 0  # records of other versions that the last load came upon
 
@@ -53,7 +54,7 @@ class Store:
             probe = self.records / f".probe-{os.getpid()}"
             probe.touch()
             probe.unlink()
-            for folder in (self.folder, self.records, self.failures.folder, self.folder / "working"):
+            for folder in (self.folder, *(self.folder / name for name in _SWEPT)):
                 sweep(folder)
 
     def present(self, runs: Iterable[Run]) -> set[str]:
@@ -135,6 +136,7 @@ class Store:
             self._require_none(faults(joined([read_table(whole)])))
             for path in set(files) - {whole}:
                 path.unlink(missing_ok=True)
+        self.index.compact()
         return len(records)
 
     def of(self, runs: Sequence[Run]) -> pd.DataFrame:
@@ -164,20 +166,6 @@ class Store:
         """Return the addresses of all runs that have a record here."""
         return {key for key, path in self._files().items() if path.parent == self.records}
 
-    def write_index(self, profile: str, others: Iterable[str], runs: Iterable[Run]) -> None:
-        """Write down which runs a profile asks for.
-
-        Args:
-            profile: name of the profile.
-            others: names of tasks that keep what stands there.
-            runs: the runs of all other tasks.
-        """
-        index = self.profiles()
-        kept = {key: names for key, names in index.get(profile, {}).items() if names["name"] in set(others)}
-        index[profile] = kept | {run.key: labels(run) for run in runs}
-        with writing(self.folder):
-            write(self.index, json.dumps(index, indent=0).encode())
-
     def load(self) -> pd.DataFrame:
         """Read all records of this version that the index names, or all, without one; in one fixed order.
 
@@ -188,10 +176,10 @@ class Store:
             InputError: there are none, one cannot be read or lacks a column, or two of one run disagree.
         """
         records = self._frame_of(self._record_files())
-        if index := self.profiles():
+        if index := self.index.profiles():
             records = pd.concat([_named(records, names) for names in index.values()], ignore_index=True)
         if records.empty:
-            raise InputError(f"{self.index} names none of the records; run the suite again")
+            raise InputError(f"{self.folder}: the index names none of the records; run the suite again")
         return records.sort_values(_ORDER, ignore_index=True)
 
     def _frame_of(self, files: Sequence[Path]) -> pd.DataFrame:
@@ -230,19 +218,6 @@ class Store:
             return
         yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
 
-    def profiles(self) -> dict[str, dict[str, dict[str, Any]]]:
-        """Return the runs that the profiles ask for: what each calls them, by their addresses.
-
-        Raises:
-            InputError: the index cannot be read.
-        """
-        try:
-            return _whole(json.loads(self.index.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, AttributeError, TypeError) as error:
-            raise InputError(f"{self.index}: the index cannot be read: {error}; delete it and run again") from None
-
     def _own(self, key: str) -> Path:
         return self.records / f"{key}.json"
 
@@ -266,12 +241,6 @@ class Store:
                         raise
                     return self._files(say)  # another process has compacted the folder
         return found
-
-
-def _whole(index: Any) -> dict[str, dict[str, dict[str, Any]]]:
-    if any(set(names) != set(LABEL_COLUMNS) for profile in index.values() for names in profile.values()):
-        raise ValueError("it must have the names of every run of every profile")
-    return dict(index)
 
 
 def _named(records: pd.DataFrame, names: dict[str, dict[str, Any]]) -> pd.DataFrame:
