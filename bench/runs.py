@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import ValidationError
 
 from bench import registry
+from bench.data import IMPLIED
 from bench.entries import Rule, SpaceEntry, TaskEntry
 from bench.errors import InputError, MissingDataError, in_a_line
 from bench.schema import Strict, frozen
@@ -78,6 +79,11 @@ class Run(Strict):
         """Everything that can change the outcome, as JSON."""
         return self.model_dump_json(exclude=_ASIDE)
 
+    @property
+    def data(self) -> dict[str, str]:
+        """Digests of the data files that its task reads, by their names."""
+        return registry.digests(self.task.task, self.task.options)
+
     def model_copy(self, **changes: Any) -> Self:
         """Copy, with changes; the copy has an address of its own."""
         copy = super().model_copy(**changes)
@@ -86,8 +92,13 @@ class Run(Strict):
 
     @cached_property
     def key(self) -> str:
-        """Content address, 16 hexadecimal digits; settings that have their default are left out of it."""
-        outcome = self.model_dump(exclude=_ASIDE, exclude_defaults=True)
+        """Content address, 16 hexadecimal digits; settings that have their default are left out of it.
+
+        So are digests of data that :data:`bench.data.IMPLIED` has, or the options, which are settings themselves.
+        """
+        outcome, said = self.model_dump(exclude=_ASIDE, exclude_defaults=True), self.task.options.get("sha256", "")
+        if more := {name: own for name, own in self.data.items() if own not in {IMPLIED.get(name), str(said).lower()}}:
+            outcome["data"] = more
         text = json.dumps({"version": RECORD_VERSION, **outcome}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
