@@ -1,4 +1,4 @@
-"""What an address covers beside the settings: the digests of data files."""
+"""What an address covers beside the settings: the version of the method, and the digests of data files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from bench import data, registry
+from bench import data, registry, runs
 from bench import suite as suites
 from bench.errors import InputError, MissingDataError
 from bench.registry import DATA, TASKS, digests, register
-from bench.runs import Run
-from tests.bench.conftest import TINY
+from bench.runs import Run, from_record
+from bench.store import Store
+from tests.bench.conftest import ROOT, TINY
 
 OTHER = "0" * 64
 
@@ -25,6 +26,14 @@ def tuned(folder: Path, task: str = "digits", options: str = "{}") -> Run:
     path = folder / "tiny.toml"
     path.write_text(TINY.replace('"digits"\noptions = { steps = 8 }', f'"{task}"\noptions = {options}'))
     return suites.load(path).tuning_runs("embedded", ["digits_rows"])[0]
+
+
+def test_an_address_depends_on_the_version_of_the_method_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tuned(tmp_path).key
+    monkeypatch.setattr(runs, "RECORD_VERSION", runs.RECORD_VERSION + 1)
+    assert tuned(tmp_path).key == before
+    monkeypatch.setattr(runs, "METHOD_VERSION", runs.METHOD_VERSION + 1)
+    assert tuned(tmp_path).key != before
 
 
 @pytest.mark.parametrize("task", sorted(DATA))
@@ -45,6 +54,18 @@ def test_another_digest_is_another_address(task: str, tmp_path: Path, monkeypatc
 def test_the_digests_that_addresses_imply_never_change() -> None:
     written = json.dumps(data.IMPLIED, sort_keys=True)
     assert hashlib.sha256(written.encode()).hexdigest()[:16] == "454ab7bbcfe77c77"
+
+
+def test_a_record_of_other_data_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Store(ROOT / "results" / "reference" / "muon").load()
+    record = records.iloc[0].to_dict()
+    assert from_record(record).key == record["key"]
+    name = "mnist/t10k-labels-idx1-ubyte"
+    monkeypatch.setitem(DATA, "mnist_rows", {**DATA["mnist_rows"], name: OTHER})
+    with pytest.raises(
+        InputError, match=rf"^its data is .*{data.IMPLIED[name]}.*, that of its specification .*{OTHER}"
+    ):
+        from_record(record)
 
 
 def test_a_text_of_ones_own_has_its_digest_among_the_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
