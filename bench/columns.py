@@ -13,7 +13,7 @@ _TEXT = (
     *("key", "suite", "profile", "name", "space", "rule_name", "tuned_task", "tuned_space", "study", "role", "model"),
     *("status", "reason", "metric"),
 )
-_WHOLE = ("index", "updates", "batch", "grown")
+_WHOLE = ("method", "index", "updates", "batch", "grown")
 _FLAGS = ("edge", "higher_is_better")
 _NUMBERS = ("lr", "target", "seconds")
 _METRICS = ("validation", "test")
@@ -31,7 +31,7 @@ def faults(records: pd.DataFrame) -> Iterator[str]:
     """
     kinds: list[tuple[tuple[str, ...], str, Callable[[pd.Series], bool]]] = [
         (_TEXT, "text", lambda column: all(isinstance(each, str) for each in column.unique())),
-        (("environment",), "JSON objects", lambda column: all(map(_is_object, column.unique()))),
+        (("environment", "data"), "JSON objects", lambda column: all(map(_is_object, column.unique()))),
         (("specification",), "JSON objects with a task", lambda column: all(map(_has_task, column.unique()))),
         (_WHOLE, "whole numbers", types.is_integer_dtype),
         (_FLAGS, "true or false", types.is_bool_dtype),

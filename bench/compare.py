@@ -170,6 +170,7 @@ def _settings(arm: pd.DataFrame) -> dict[str, Any]:
     written = [(kind, json.loads(outcome(schema.model_construct(**run.get(kind, {}))))) for kind, schema in entries]
     return {
         **{key: record[key] for key in ("metric", "higher_is_better", "target", "updates")},
+        **{f"digest of {name}": digest for name, digest in json.loads(record["data"]).items()},
         **{key: run.get(key) for key in ("study", "evaluations", "test_at", "max_norm")},
         **{f"{key} of the {kind}": value for kind, entry in written for key, value in entry.items()},
     }

@@ -12,8 +12,10 @@ from bench.checkpoints import Checkpoints
 from bench.entries import TaskEntry
 from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.progress import result
-from bench.runs import RECORD_VERSION, Run
+from bench.runs import METHOD_VERSION, RECORD_VERSION, Run
 from bench.store import Store
+
+VERSIONS = METHOD_VERSION, RECORD_VERSION
 
 
 class Job(NamedTuple):
@@ -50,15 +52,15 @@ class Check(NamedTuple):
     outlines: Sequence[Run]
 
 
-def fits(sign: Path, version: int) -> None:
+def fits(sign: Path, versions: tuple[int, int]) -> None:
     """See whether this machine can work for a main process that has left a sign of life."""
     here = platform.node()
     if not sign.exists():
         folder = sign.parent.parent
         raise InputError(f"all machines of a cluster must share the folder of results, {here} does not see {folder}")
-    if version != RECORD_VERSION:
-        text = f"all machines of a cluster must have the same version of this package, {here} writes records of version"
-        raise InputError(f"{text} {RECORD_VERSION}, not {version}")
+    if versions != VERSIONS:
+        text = f"all machines of a cluster must have the same version of this package, {here} has method and record"
+        raise InputError(f"{text} versions {VERSIONS}, not {versions}")
 
 
 def start_worker(plugins: list[str]) -> None:

@@ -1,8 +1,8 @@
-"""Records as tables: of many files, of one version, of some runs."""
+"""Records as tables: of many files, of the current version and method, of some runs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +12,45 @@ from pyarrow.compute import is_in
 
 from bench.errors import InputError
 from bench.files import read_record, read_table
-from bench.runs import RECORD_VERSION
+from bench.migration import is_of_now, migrated, migrated_table
 
 
 def joined(tables: Sequence[Table]) -> pd.DataFrame:
-    """Join tables; InputError where a column has two types."""
+    """Join tables; InputError where a column has two types, in tables with rows."""
+    filled = [table for table in tables if len(table)] or tables[:1]
     try:
-        frame: pd.DataFrame = concat_tables(tables, promote_options="permissive").to_pandas()
+        frame: pd.DataFrame = concat_tables(filled, promote_options="permissive").to_pandas()
     except ArrowException as error:
         raise InputError(f"records must have columns of the same types: {str(error).splitlines()[0]}") from None
     return frame
 
 
 def of_version(table: Table) -> Table:
-    """Keep the rows of the current version."""
-    if "version" not in table.column_names:
-        return table.slice(0, 0)
-    wanted = [version == RECORD_VERSION for version in table["version"].to_pylist()]
+    """Keep the rows of the current version and method."""
+    versions, methods = (
+        table[name].to_pylist() if name in table.column_names else [None] * len(table) for name in ("version", "method")
+    )
+    wanted = [is_of_now(*both) for both in zip(versions, methods, strict=True)]
     return table if all(wanted) else table.filter(array(wanted))
 
 
 def read_all(files: Sequence[Path]) -> list[Table]:
-    """Read files of records; a table per Parquet file, and one per version of all others."""
+    """Read files of records, older ones brought to the current version; other files than Parquet share tables."""
     singles: dict[Any, list[dict[str, Any]]] = {}  # by version: others may lack columns
     for path in files:
         if path.suffix == ".json":
-            record = read_record(path)
+            record = migrated(read_record(path))
             singles.setdefault(record.get("version"), []).append(record)
-    tables = [read_table(path) for path in files if path.suffix != ".json"]
+    tables = [each for path in files if path.suffix != ".json" for each in migrated_table(read_table(path))]
     return [*(Table.from_pandas(pd.DataFrame(own), preserve_index=False) for own in singles.values()), *tables]
 
 
 def is_current(path: Path) -> bool:
-    """Tell whether a file holds nothing but records of this version."""
+    """Tell whether a file holds nothing but records of this version and method, or older ones that can be brought."""
     if path.suffix == ".json":
-        return bool(read_record(path).get("version") == RECORD_VERSION)
-    table = read_table(path)
-    return len(of_version(table)) == len(table)
+        record = migrated(read_record(path))
+        return is_of_now(record.get("version"), record.get("method"))
+    return all(len(of_version(table)) == len(table) for table in read_all([path]))
 
 
 def only(table: Table, keys: Sequence[str]) -> Table:
@@ -57,6 +59,17 @@ def only(table: Table, keys: Sequence[str]) -> Table:
 
 
 def keys_of(path: Path) -> list[str]:
-    """List the runs that a table has records of."""
+    """List the runs that a table has records of, of the current version and method."""
     table = read_table(path)
-    return table["key"].to_pylist() if "key" in table.column_names else []
+    told = table.select([name for name in ("key", "version", "method") if name in table.column_names])
+    tables = [of_version(each) for each in migrated_table(told)]  # of some columns, which is faster than of all
+    return [key for each in tables if "key" in each.column_names for key in each["key"].to_pylist()]
+
+
+def rows_of(path: Path, keys: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the records of some runs, which a file has."""
+    if path.suffix == ".json":
+        yield migrated(read_record(path))  # as it is: tables hold no NaN
+        return
+    for table in migrated_table(read_table(path)):
+        yield from only(of_version(table), keys).to_pylist()

@@ -7,13 +7,16 @@ A plug-in is a module that calls :func:`register` when it is imported. It is imp
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import signature
+from pathlib import PurePath
 from typing import Any
 
+from bench.data import FILES
 from bench.errors import InputError, in_a_line
 
 TASKS = {
@@ -57,6 +60,21 @@ OPTIMIZERS = {
 TABLES = {"task": TASKS, "model": MODELS, "init": INITS, "space": SPACES, "optimizer": OPTIMIZERS}
 """All names, by what they name."""
 
+
+def _of(folder: str) -> dict[str, str]:
+    return {name: file.sha256 for name, file in FILES.items() if name.startswith(folder)}
+
+
+DATA: dict[str, Mapping[str, str]] = {
+    "characters": _of("tinyshakespeare/"),
+    "jsb_chorales": _of("polyphonic/JSB"),
+    "mnist_permuted": _of("mnist/"),
+    "mnist_pixels": _of("mnist/"),
+    "mnist_rows": _of("mnist/"),
+    "nottingham": _of("polyphonic/Nottingham"),
+}
+"""Data files that tasks read, with their digests; an option ``file`` names another one."""
+
 _plugins: list[str] = []
 
 
@@ -98,23 +116,52 @@ def configured(kind: str, name: str, options: Mapping[str, Any]) -> Any:
     return partial(target, **options)
 
 
-def register(kind: str, name: str, target: str) -> None:
+def digests(task: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Tell which data files a task reads, without reading them.
+
+    Args:
+        task: name in the registry.
+        options: its options; where a task reads files, ``file`` names another one, and ``sha256`` its digest.
+
+    Returns:
+        Digests by the names of the files; none of a file without a digest, which nobody can read.
+    """
+    declared, own = DATA.get(task, {}), options.get("file")
+    if not declared or not isinstance(own, str):
+        return dict(declared)
+    name = PurePath(own).as_posix()
+    digest = FILES[name].sha256 if name in FILES else str(options.get("sha256", "")).lower()
+    return {name: digest} if digest else {}
+
+
+def register(kind: str, name: str, target: str, files: Mapping[str, str] | None = None) -> None:
     """Add a name; a plug-in calls this when it is imported.
 
     Args:
         kind: ``"task"``, ``"model"``, ``"init"``, ``"space"`` or ``"optimizer"``.
         name: the name in suites.
         target: what it stands for, as ``"package.module:attribute"``.
+        files: data files that a task reads: SHA-256 of the decompressed bytes by the path in the data folder. They are
+            part of the addresses of its runs.
 
     Raises:
-        InputError: an unknown kind, a target of another form, or a name that stands for something else.
+        InputError: an unknown kind, a target of another form, files of what is no task or without digest, or a name
+            that stands for something else.
     """
     if kind not in TABLES:
         raise InputError(f"kind must be one of {', '.join(TABLES)}, got {kind!r}")
     if target.count(":") != 1:
         raise InputError(f"the target of {kind} {name!r} must be package.module:attribute, got {target!r}")
+    if files and kind != "task":
+        raise InputError(f"files must be those of a task, got those of {kind} {name!r}; leave them out")
+    for file, digest in (files or {}).items():
+        if not re.fullmatch("[0-9a-f]{64}", digest):
+            must = "must be the SHA-256 of its decompressed bytes, 64 digits of 0 to 9 and a to f"
+            raise InputError(f"the digest of {file}, data of task {name!r}, {must}, got {digest!r}")
     if TABLES[kind].setdefault(name, target) != target:
         raise InputError(f"{kind} {name!r} is taken by {TABLES[kind][name]}; choose another name for {target}")
+    if files and DATA.setdefault(name, dict(files)) != files:
+        raise InputError(f"task {name!r} is registered with other files, {', '.join(DATA[name])}; declare them once")
 
 
 def plug_in(modules: Sequence[str]) -> None:

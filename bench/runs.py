@@ -11,13 +11,15 @@ from typing import Any, Literal, NamedTuple, Self
 from pydantic import ValidationError
 
 from bench import registry
+from bench.data import IMPLIED
 from bench.entries import Rule, SpaceEntry, TaskEntry
 from bench.errors import InputError, MissingDataError, in_a_line
 from bench.schema import Strict, frozen
 
-RECORD_VERSION = 4
-"""Format and numerics of a record, and the defaults below. Part of every run's address: raise it when one changes."""
-
+METHOD_VERSION = 4
+"""Numerics of training, and defaults of settings. Part of every address: raise it when runs come out otherwise."""
+RECORD_VERSION = 5
+"""Format of a record: its columns. No part of an address: raise it with a step in :mod:`bench.migration`."""
 
 Place = tuple[str, str, str]
 """Names of task, space and rule: an arm on a task."""
@@ -78,6 +80,11 @@ class Run(Strict):
         """Everything that can change the outcome, as JSON."""
         return self.model_dump_json(exclude=_ASIDE)
 
+    @property
+    def data(self) -> dict[str, str]:
+        """Digests of the data files that its task reads, by their names."""
+        return registry.digests(self.task.task, self.task.options)
+
     def model_copy(self, **changes: Any) -> Self:
         """Copy, with changes; the copy has an address of its own."""
         copy = super().model_copy(**changes)
@@ -86,9 +93,14 @@ class Run(Strict):
 
     @cached_property
     def key(self) -> str:
-        """Content address, 16 hexadecimal digits; settings that have their default are left out of it."""
-        outcome = self.model_dump(exclude=_ASIDE, exclude_defaults=True)
-        text = json.dumps({"version": RECORD_VERSION, **outcome}, sort_keys=True)
+        """Content address, 16 hexadecimal digits; settings that have their default are left out of it.
+
+        So are digests of data that :data:`bench.data.IMPLIED` has, or the options, which are settings themselves.
+        """
+        outcome, said = self.model_dump(exclude=_ASIDE, exclude_defaults=True), self.task.options.get("sha256", "")
+        if more := {name: own for name, own in self.data.items() if own not in {IMPLIED.get(name), str(said).lower()}}:
+            outcome["data"] = more
+        text = json.dumps({"version": METHOD_VERSION, **outcome}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
@@ -155,16 +167,17 @@ def from_record(record: Mapping[str, Any]) -> Run:
         raise InputError(f"its specification is not that of a run: {place}: {first['msg']}") from None
     except (KeyError, TypeError) as error:
         raise InputError(f"its specification is not that of a run: {in_a_line(error)}") from None
-    for name, value in {"key": run.key, **columns(run)}.items():
+    for name, value in {**columns(run), "key": run.key}.items():
         if record[name] != value:
             raise InputError(f"its {name} is {record[name]}, that of its specification {value}")
     return run
 
 
 def columns(run: Run) -> dict[str, Any]:
-    """Return what a record repeats of the specification, by its columns."""
+    """Return what a record repeats of the specification, or tells of what its address covers beside it, by columns."""
     repeated = run.model_dump(include={"study", "lr", "role", "index", "updates"})
-    return {**repeated, "model": run.space.model, "batch": run.task.batch}
+    beside = {"method": METHOD_VERSION, "data": json.dumps(run.data, sort_keys=True)}
+    return {**beside, **repeated, "model": run.space.model, "batch": run.task.batch}
 
 
 def _require_registered(written: Mapping[str, Any], plugins: str) -> None:

@@ -7,7 +7,7 @@ several suites and profiles, and a suite that was edited leaves records behind t
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import pandas as pd
 from bench.columns import contradictions, faults
 from bench.errors import InputError
 from bench.failures import Failures
-from bench.files import BrokenFileError, read_record, read_table, sweep, write_compact, write_record, writing
+from bench.files import BrokenFileError, read_table, sweep, write_compact, write_record, writing
 from bench.index import Index
-from bench.record_tables import is_current, joined, keys_of, of_version, only, read_all
-from bench.runs import RECORD_VERSION, Run, labels
+from bench.record_tables import is_current, joined, keys_of, of_version, only, read_all, rows_of
+from bench.runs import Run, labels
 
 _SWEPT = ("records", "index", "failures", "working", "checkpoints")
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
@@ -62,9 +62,9 @@ class Store:
         return {run.key for run in runs} & set(self._files())
 
     def has(self, run: Run) -> bool:
-        """Tell whether a run has a file of its own here, and a sound one."""
+        """Tell whether a run has a file of its own here, a sound one of this version."""
         try:
-            return bool(read_record(self._own(run.key)))
+            return is_current(self._own(run.key))
         except InputError:
             return False
 
@@ -87,10 +87,10 @@ class Store:
             by_file.setdefault(files[key], []).append(key)
         for path, keys in by_file.items():
             try:
-                table = read_record(path) if path.suffix == ".json" else read_table(path)
-                if path.parent != self.records:
-                    for record in [table] if isinstance(table, dict) else only(table, keys).to_pylist():
-                        self.save(record)
+                if path.suffix == ".json" and not is_current(path):  # of which the name told nothing but the key
+                    continue
+                for record in rows_of(path, keys) if path.parent != self.records else ():
+                    self.save(record)
                 found.update(keys)
             except BrokenFileError as error:
                 self._set_aside(path, error, say)
@@ -151,16 +151,19 @@ class Store:
         Raises:
             InputError: a record is missing, or cannot be read.
         """
-        files = self._files()
-        if missing := next((run.key for run in runs if run.key not in files), ""):
-            raise InputError(f"{self.records}: there is no record of run {missing}; run the suite again")
+        files, keys = self._files(), [run.key for run in runs]
+        self._require_there(keys, files)
         if not runs:
             return pd.DataFrame(columns=["role", "name", "space", "rule_name"])
-        keys = [run.key for run in runs]
         tables = read_all(list(dict.fromkeys(files[key] for key in keys)))
-        frame = joined([only(table, keys) for table in tables]).drop_duplicates("key")
+        frame = joined([only(of_version(table), keys) for table in tables]).drop_duplicates("key")
+        self._require_there(keys, set(frame["key"]))
         frame = frame.set_index("key", drop=False).loc[keys].reset_index(drop=True)
         return frame.assign(**pd.DataFrame([labels(run) for run in runs]))
+
+    def _require_there(self, keys: Sequence[str], there: Container[str]) -> None:
+        if missing := next((key for key in keys if key not in there), ""):
+            raise InputError(f"{self.records}: there is no record of run {missing}; run the suite again")
 
     def keys(self) -> set[str]:
         """Return the addresses of all runs that have a record here."""
@@ -211,12 +214,12 @@ class Store:
 
     def durations(self) -> Iterator[tuple[str, float, int]]:
         """Yield specification, seconds and updates of every record of this version; nothing where one is broken."""
-        columns = ["version", "specification", "seconds", "updates"]
+        columns = ["specification", "seconds", "updates"]
         try:
-            rows = [row for table in read_all(self._record_files()) for row in table.select(columns).to_pylist()]
+            tables = [of_version(table).select(columns) for table in read_all(self._record_files())]
         except (InputError, KeyError):
             return
-        yield from ((r["specification"], r["seconds"], r["updates"]) for r in rows if r["version"] == RECORD_VERSION)
+        yield from (tuple(row.values()) for table in tables for row in table.to_pylist())
 
     def _own(self, key: str) -> Path:
         return self.records / f"{key}.json"

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from bench import registry
 from bench.checkpoints import Checkpoints
 from bench.errors import CheckFailedError, InputError
-from bench.jobs import Check, Job, fits, start_worker, work
+from bench.jobs import VERSIONS, Check, Job, fits, start_worker, work
 from bench.pool import Executor, Outcome, Pool
 from bench.progress import Display
-from bench.runs import RECORD_VERSION, Run
+from bench.runs import Run
 from bench.status import Signs
 from bench.store import Store
 
@@ -88,7 +88,7 @@ class Workers:
         except ImportError as error:
             text = f"--executor dask needs the package distributed, which is not installed: {error}"
             raise InputError(f"{text}; pip install 'pathrnn[cluster]'") from None
-        seen = partial(fits, self.signs.own, RECORD_VERSION)
+        seen = partial(fits, self.signs.own, VERSIONS)
         return Cluster(*arguments, how.scheduler, how.device == "cuda", seen)
 
     @property

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench.runs import RECORD_VERSION
+from bench.runs import METHOD_VERSION, RECORD_VERSION
 
 Outcome = Callable[[str, str, str, int, float], float]
 """Metric of a run by task, rule, space, seed and rate; NaN: it diverged."""
@@ -22,6 +22,8 @@ def record(
     specification = {"task": {"task": task, "rescale": 0.0}, "test_at": "end"}
     return {
         "version": RECORD_VERSION,
+        "method": METHOD_VERSION,
+        "data": "{}",
         "key": f"{task}-{rule}-{space}-{role}-{index}-{lr:g}",
         "suite": "planted",
         "profile": "embedded",

@@ -14,8 +14,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import InputError
-from bench.jobs import fits
-from bench.runs import RECORD_VERSION
+from bench.jobs import VERSIONS, fits
 from tests.bench.conftest import ROOT, TINY, Bench
 from tests.bench.test_faults import FAULTY, PLUGIN, contents, outcomes, run, workers_of
 
@@ -126,9 +125,9 @@ def test_a_scheduler_that_goes_or_is_not_there_is_told(
 
 def test_a_machine_that_does_not_fit_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must share the folder of results"):
-        fits(tmp_path / "tiny" / "working" / "there.json", RECORD_VERSION)
+        fits(tmp_path / "tiny" / "working" / "there.json", VERSIONS)
     sign = tmp_path / "here.json"
     sign.touch()
-    fits(sign, RECORD_VERSION)
+    fits(sign, VERSIONS)
     with pytest.raises(InputError, match="must have the same version of this package"):
-        fits(sign, RECORD_VERSION - 1)
+        fits(sign, (VERSIONS[0], VERSIONS[1] - 1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import pandas as pd
 import pytest
 
 from bench import suite as suites
 from bench.runs import from_record, labels
+from bench.store import Store
 from bench.tuning import choose, grow
 from tests.bench.conftest import ROOT
 
@@ -16,7 +16,7 @@ REFERENCE = ROOT / "results" / "reference"
 @pytest.mark.parametrize("name", sorted(path.parent.name for path in REFERENCE.glob("*/records")))
 def test_the_records_are_those_of_the_suite(name: str) -> None:
     suite = suites.load(ROOT / "suites" / f"{name}.toml")
-    records = pd.read_parquet(REFERENCE / name / "records").set_index("key", drop=False)
+    records = Store(REFERENCE / name).load().set_index("key", drop=False)
     assert records.index.is_unique
     tasks = list(suite.profiles["embedded"].updates)
     runs = suite.tuning_runs("embedded", tasks)

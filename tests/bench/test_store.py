@@ -10,15 +10,12 @@ import pandas as pd
 import pytest
 
 from bench.errors import InputError
-from bench.runs import RECORD_VERSION
 from bench.store import Store
 from bench.summary import of_profile
 from tests.bench.conftest import ROOT, Bench
 from tests.bench.planted import stored, study
 
-COLUMNS = sorted(
-    set(pd.read_parquet(ROOT / "results" / "reference" / "accuracy" / "records").columns) - {"version", "opening"}
-)
+COLUMNS = sorted(set(Store(ROOT / "results" / "reference" / "accuracy").load().columns) - {"version", "opening"})
 
 
 def planted(**changes: Any) -> pd.DataFrame:
@@ -48,6 +45,9 @@ def test_a_column_that_is_missing_is_named(tmp_path: Path, column: str) -> None:
     [
         *(("environment", text) for text in ("5", "null", '"cpu"', "not JSON", "")),
         *(("specification", text) for text in ("{}", "[]", '{"task": 3}', '{"task": {}}', "{")),
+        *(("data", text) for text in ("5", "", None)),
+        ("method", 4.5),
+        ("method", "4"),
         ("lr", "0.1"),
         ("test", "70"),
         ("index", 0.5),
@@ -73,7 +73,7 @@ def test_columns_of_two_kinds_in_two_files_are_refused(tmp_path: Path) -> None:
 def test_records_of_other_versions_are_left_out_one_by_one_and_counted(tmp_path: Path, bench: Bench) -> None:
     frame = planted()
     old = frame["rule_name"].eq("momentum") & frame["name"].eq("reber")
-    folder = stored(tmp_path, frame.assign(version=frame["version"].mask(old, RECORD_VERSION - 1)))
+    folder = stored(tmp_path, frame.assign(version=frame["version"].mask(old, 3)))
     store = Store(folder)
     assert len(store.load()) == (~old).sum()
     line = f"{old.sum()} records of other versions are left out"
