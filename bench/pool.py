@@ -168,10 +168,9 @@ class _Process(Generic[J]):
     def __init__(self, target: tuple[Any, ...]) -> None:
         self.job: J | None = None
         self.ready, self.deadline, self.end = False, math.inf, ("", "")
-        handle, log = tempfile.mkstemp(prefix="pathrnn-", suffix=".log")
-        os.close(handle)
-        self.log, (self.pipe, other) = Path(log), _SPAWN.Pipe()
-        self.process = _SPAWN.Process(target=_serve, args=(other, log, *target), daemon=True)
+        handle, path = tempfile.mkstemp(prefix="pathrnn-", suffix=".log")
+        self.path, self.log, (self.pipe, other) = Path(path), os.fdopen(handle, "rb"), _SPAWN.Pipe()
+        self.process = _SPAWN.Process(target=_serve, args=(other, path, *target), daemon=True)
         self.process.start()
         other.close()  # so that the pipe ends when the process does
 
@@ -196,6 +195,7 @@ class _Process(Generic[J]):
             say(text)
         if kind == "ready":
             self.ready = True
+            self.path.unlink(missing_ok=True)  # both have it open: nothing is left, whoever dies
         if kind in {"log", "ready"}:
             return None
         job: Any = self.job
@@ -211,10 +211,9 @@ class _Process(Generic[J]):
     def _gone(self, reason: str) -> Outcome[J]:
         job: Any = self.job
         self.job = None
-        lines: list[str] = []
-        with suppress(FileNotFoundError):  # somebody may clean up
-            lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-            self.log.unlink()
+        with self.log:
+            lines = self.log.read().decode(errors="replace").splitlines()
+        self.path.unlink(missing_ok=True)
         self.pipe.close()
         self.end = reason, "\n".join(line[:_LINE] for line in lines[-_TAIL:])
         return Outcome(job, reason, died=True, tail=self.end[1])
@@ -245,7 +244,7 @@ def _serve(pipe: Connection, log: str, work: Callable[[Any], Any], start: Callab
         while pipe.poll(_IDLE):
             pipe.send(_done(work, pipe.recv()))
     except (EOFError, OSError):  # the process of the pool has gone
-        Path(log).unlink(missing_ok=True)
+        return
 
 
 def _done(work: Callable[[Any], Any], job: Any) -> tuple[str, str, str, Any]:
