@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-collect_ignore = ["faulty.py"]  # a plug-in, which registers itself where it is imported
+collect_ignore = ["faulty.py", "nothing.py"]  # plug-ins, which register themselves where they are imported
 ROOT = Path(__file__).parents[2]
 TIMINGS = ["seconds", "curve_seconds", "stack"]
 """Columns of a record that are otherwise another time."""
