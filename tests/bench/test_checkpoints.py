@@ -70,11 +70,12 @@ def test_a_stack_goes_on_bit_for_bit(name: str, tmp_path: Path, caplog: pytest.L
 @pytest.mark.parametrize("test_at", ["end", "best"])
 @pytest.mark.parametrize("alone", [*GATED, OUTLINES[DIVERGING]], ids=lambda each: f"{each.space_name} {each.rule_name}")
 def test_a_run_alone_goes_on_bit_for_bit(alone: Run, test_at: str, tmp_path: Path) -> None:
-    (own,) = replicas(alone, (0.01,), seeds=1, updates=30, evaluations=3, role="test", test_at=test_at)
+    """At the second rate, the best validation point is before the checkpoint."""
     cutting, going_on = both(tmp_path)
-    with pytest.raises(CheckFailedError, match="cut off"):
-        train(own, checkpoint=cutting.of([own]))
-    assert outcome(train(own, checkpoint=going_on.of([own]))) == outcome(train(own))
+    for own in replicas(alone, (0.01, 1.0), seeds=1, updates=30, evaluations=30, role="test", test_at=test_at):
+        with pytest.raises(CheckFailedError, match="cut off"):
+            train(own, checkpoint=cutting.of([own]))
+        assert outcome(train(own, checkpoint=going_on.of([own]))) == outcome(train(own))
 
 
 def test_replicas_that_have_diverged_stay_so(tmp_path: Path) -> None:
