@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -90,26 +91,20 @@ def test_data_that_are_no_files(tmp_path: Path, refuse: Refuse) -> None:
         path.unlink()
 
 
-def test_archives_of_a_run(tmp_path: Path, refuse: Refuse, bomb: bytes, torch_alone: Outcome) -> None:
-    images = put(tmp_path / "data" / f"{IMAGES}.gz", bomb)
-    text = put(tmp_path / "data" / "my.txt.gz", bomb)
-    own = '[tasks.own]\ntask = "characters"\noptions = { file = "my.txt", sha256 = "' + "0" * 64 + '" }\n'
+def test_a_text_of_the_user(tmp_path: Path, refuse: Refuse, bomb: bytes, torch_alone: Outcome) -> None:
+    path = put(tmp_path / "data" / "my.txt.gz", bomb)
     suite = tmp_path / "a.toml"
-    suite.write_text(TINY.replace("mnist_rows = 1 }", "mnist_rows = 1, own = 1 }") + own)
-    for task, path, most in (("mnist_rows", images, "48,088,592"), ("own", text, "100,000,000")):
-        run = ("-m", "bench", "run", suite, "--task", task, "--workers", "1", "--results", tmp_path)
-        result = refuse(*run, torch=torch_alone, PATHRNN_DATA=str(tmp_path / "data"))
-        assert f"Error: suite a, tasks.{task}: {path}: must hold " in result.err
-        assert f"got gzip of more than {most} bytes; " in result.err
-
-
-def test_tasks_without_end(tmp_path: Path, refuse: Refuse, torch_alone: Outcome) -> None:
-    suite = tmp_path / "a.toml"
-    adding = 'task = "adding"\noptions = { length = 1000000000 }'
-    suite.write_text(TINY.replace('task = "digits"\noptions = { steps = 8 }', adding))
+    options = f'options = {{ file = "my.txt", sha256 = "{"0" * 64}" }}'
+    suite.write_text(TINY.replace('"digits"\noptions = { steps = 8 }', f'"characters"\n{options}'))
     run = ("-m", "bench", "run", suite, "--task", "digits_rows", "--workers", "1", "--results", tmp_path)
-    result = refuse(*run, torch=torch_alone)
-    assert "adding must have 1,000,000,000 steps of all sequences at most, got 24,000,000,000,000" in result.err
+    result = refuse(*run, torch=torch_alone, PATHRNN_DATA=str(tmp_path / "data"))
+    assert result.err.startswith(f"Error: suite a, tasks.digits_rows: {path}: must hold bytes with SHA-256 000")
+    assert "got gzip of more than 100,000,000 bytes; if whole, cut it, or keep it without gzip" in result.err
+
+
+def test_tasks_without_end() -> None:
+    with pytest.raises(InputError, match="adding must have 1,000,000,000 steps of all sequences at most, got 24,000,0"):
+        registry.configured("task", "adding", {"length": 1_000_000_000})()
     with pytest.raises(InputError, match="reber must have 1,000,000 sequences at most, got 1,000,002,000"):
         registry.configured("task", "reber", {"train": 1_000_000_000})()
     with pytest.raises(InputError, match="copies of digits must be 100 at most, got 1000000000"):
@@ -234,7 +229,7 @@ def zeros(columns: int, rows: int) -> pa.Table:
 
 
 def one_list(length: int) -> pa.Table:
-    values, offsets = pa.array(np.zeros(length, dtype=np.int8)), pa.array([0, length], pa.int32())
+    values, offsets = pa.nulls(length, pa.float64()), pa.array([0, length], pa.int32())
     return pa.table({"a": pa.ListArray.from_arrays(offsets, values)})
 
 
@@ -264,7 +259,7 @@ TABLES: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("kind", ["a text", "texts", "numbers", "a list"])
 def test_tables(tmp_path: Path, refuse: Refuse, kind: str) -> None:
     write, expected = TABLES[kind]
     folder = folder_of(tmp_path)
@@ -272,6 +267,15 @@ def test_tables(tmp_path: Path, refuse: Refuse, kind: str) -> None:
     write(path)
     result = refuse("-m", "bench", "compact", folder)
     assert result.err.startswith(f"Error: {path}: the record cannot be read: {expected}")
+
+
+@pytest.mark.parametrize("kind", ["rows", "columns", "a footer", "a hole"])
+def test_more_tables(tmp_path: Path, kind: str) -> None:
+    write, expected = TABLES[kind]
+    path = tmp_path / "a.parquet"
+    write(path)
+    with pytest.raises(InputError, match=re.escape(f"{path}: the record cannot be read: {expected}")):
+        read_table(path)
 
 
 @pytest.mark.parametrize(

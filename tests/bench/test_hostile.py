@@ -56,9 +56,7 @@ NESTED = {
 """Tables and arrays inside one another, in files that are small enough."""
 
 EXTENTS = {
-    "an array": (filled("max_norm = [", "1,", "]\n"), "max_norm: Input should be a valid number"),
     "a text": (TINY.replace("hidden = 8", 'hidden = "' + "x" * 90_000 + '"'), "hidden: Input should be a valid int"),
-    "tasks": (counted(TINY, "[tasks.{0}]\n", 5_000), "tasks: a suite must have 1000 at most"),
     "grids": (
         counted(TINY, f'[tasks.t{{0}}]\nlike = "digits_rows"\ngrid = {{{{ hidden = {list(range(1, 1_000))} }}}}\n', 18),
         "tasks: a suite must have 1000 at most",
@@ -73,10 +71,6 @@ EXTENTS = {
         counted(as_table(TINY), '[rules.{0}]\noptimizer = "SGD"\nrates = [1, 2]\n[spaces.{0}]\nspace = "path"\n', 40),
         "rules: there must be 1000 arms at most",
     ),
-    "options": (
-        TINY.replace("{ momentum = 0.9 }", "{ " + ", ".join(f"a{number} = 1" for number in range(7_000)) + " }"),
-        "rules.momentum.options: Dictionary should have at most 100 items",
-    ),
     "test seeds": (
         TINY.replace("test_seeds = 2", "test_seeds = 1000000000"),
         "embedded: there must be 100,000 runs at",
@@ -86,6 +80,12 @@ EXTENTS = {
 """More of something than anybody has use for; and what is said of it."""
 
 MORE = {
+    "an array": (filled("max_norm = [", "1,", "]\n"), "max_norm: Input should be a valid number"),
+    "tasks": (counted(TINY, "[tasks.{0}]\n", 5_000), "tasks: a suite must have 1000 at most"),
+    "options": (
+        TINY.replace("{ momentum = 0.9 }", "{ " + ", ".join(f"a{number} = 1" for number in range(7_000)) + " }"),
+        "rules.momentum.options: Dictionary should have at most 100 items",
+    ),
     "a key": ("x" * 90_000 + " = 1\n" + TINY, "unknown key 'xxx"),
     "rates": (TINY.replace("[0.01, 0.1]", "{ low = 0.001, high = 1, count = 1000000 }"), "and count, 2 to 100, got"),
     "tuning seeds": (
