@@ -30,7 +30,7 @@ def faults(records: pd.DataFrame) -> Iterator[str]:
         A line per fault, the gravest first.
     """
     kinds: list[tuple[tuple[str, ...], str, Callable[[pd.Series], bool]]] = [
-        (_TEXT, "text", lambda column: all(isinstance(each, str) for each in column.unique())),
+        (_TEXT, "printable text", lambda column: all(map(_is_text, column.unique()))),
         (("environment", "data"), "JSON objects", lambda column: all(map(_is_object, column.unique()))),
         (("specification",), "JSON objects with a task", lambda column: all(map(_has_task, column.unique()))),
         (_WHOLE, "whole numbers", types.is_integer_dtype),
@@ -63,6 +63,11 @@ def contradictions(records: pd.DataFrame) -> Iterator[str]:
     lacking = records["validation"].isna() | (records["test"].isna() & (records["role"] == "test"))
     for key in records.loc[lacking & (records["status"] == "finished"), "key"]:
         yield f"run {key} finished, but its record has no metric"
+
+
+def _is_text(value: object) -> bool:
+    """Tell whether a value is a text of one line that is no command to a terminal."""
+    return isinstance(value, str) and value.isprintable()
 
 
 def _is_object(text: object) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import re
@@ -10,11 +9,16 @@ import zlib
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
+from bench.bounded import GZIP, TooLargeError, contents, inflated
 from bench.errors import InputError, MissingDataError
 
 TIMEOUT = (4.0, 20.0)
 """Seconds to wait for a connection to one address, and for the next bytes of an answer."""
+
+MOST_OWN, MOST_PACKED = 1_000_000_000, 100_000_000
+"""Bytes that a text of the user's may have as it lies there, and those that gzip may make of it."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,11 @@ class DataFile:
     sha256: str
     url: str
     source: str
+
+    @property
+    def most(self) -> int:
+        """Bytes after which it is another file, whatever follows; small ones are read whole, to tell their digest."""
+        return self.size + 2**20
 
 
 def _mnist(name: str, size: int, sha256: str) -> tuple[str, DataFile]:
@@ -95,8 +104,8 @@ def read(name: str, sha256: str | None = None) -> bytes:
         return _read_own(name, found, digest)
     if digest and digest != known.sha256:
         raise InputError(f"the option sha256 of {name} must be {known.sha256} or left out, got {sha256}")
-    advice = f"delete it and run python -m bench data fetch {name}"
-    return _checked(found or fetch(name), known.sha256, _must(known), advice)
+    advice, held = f"delete it and run python -m bench data fetch {name}", found or fetch(name)
+    return _checked(held, known.sha256, f"{held}: must hold {_must(known)}", advice, known.most)
 
 
 def find(name: str) -> tuple[str, Path | None]:
@@ -137,12 +146,18 @@ def fetch(name: str, bar: object = False) -> Path:
     if os.environ.get("PATHRNN_OFFLINE"):
         raise MissingDataError(_nowhere(name, "PATHRNN_OFFLINE is set"))
 
+    must = f"{path}: must hold {_must(file)}"
+    advice = f"{file.url} sent it and it was deleted; try later, or set PATHRNN_DATA to a folder that holds {name}"
+
     def download(url: str, partial: str, _: object) -> None:
-        with ExitStack() as stack:  # pooch leaves the answer open where it raises
-            hooks = {"response": lambda answer, **_: stack.enter_context(answer)}
-            pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=TIMEOUT, hooks=hooks)(url, partial, None)
-        advice = f"{url} sent it and it was deleted; try later, or set PATHRNN_DATA to a folder that holds {name}"
-        _checked(Path(partial), file.sha256, _must(file), advice, shown=path)
+        try:
+            with open(partial, "wb") as target, ExitStack() as stack:  # pooch leaves the answer open where it raises
+                hooks = {"response": lambda answer, **_: stack.enter_context(answer)}
+                get = pooch.HTTPDownloader(bar, chunk_size=2**16, timeout=TIMEOUT, hooks=hooks)
+                get(url, _Target(target, file.most), None)
+        except TooLargeError as error:
+            raise InputError(f"{must}, got {error}; {advice}") from None
+        _checked(Path(partial), file.sha256, must, advice, file.most)
 
     pooch.get_logger().setLevel("WARNING")
     try:
@@ -158,26 +173,46 @@ def _read_own(name: str, path: Path | None, sha256: str | None) -> bytes:
             f"{name} not found in PATHRNN_DATA ({os.environ.get('PATHRNN_DATA') or 'not set'}); set PATHRNN_DATA to a "
             f"folder that holds it, or name a file that can be downloaded: {', '.join(FILES)}"
         )
+    must, advice = f"bytes with SHA-256 {sha256}", "correct the file or the option sha256"
     if sha256 is None:
-        return _checked(path, None, "bytes whose SHA-256 is declared", "if whole, declare that as the option sha256")
-    return _checked(path, sha256, f"bytes with SHA-256 {sha256}", "correct the file or the option sha256")
+        must, advice = "bytes whose SHA-256 is declared", "if whole, declare that as the option sha256"
+    return _checked(path, sha256, f"{path}: must hold {must}", advice, None)
 
 
-def _checked(path: Path, sha256: str | None, must: str, advice: str, shown: Path | None = None) -> bytes:
-    """Return what a file holds, gzipped or not, if its digest is right; errors call it by the name to show."""
-    rule, broken = f"{shown or path}: must hold {must}", ""
+def _checked(path: Path, sha256: str | None, rule: str, advice: str, most: int | None) -> bytes:
+    """Return what a file holds, gzipped or not, if its digest is right; a text of the user's has no known size."""
+    broken = ""
     try:
-        data = path.read_bytes()
+        data = contents(path, most or MOST_OWN)
+        data = inflated(data, most or MOST_PACKED) if data.startswith(GZIP) else data
     except OSError as error:
         raise InputError(f"{rule}, but cannot be read: {error.strerror}; {advice}") from None
-    try:
-        data = gzip.decompress(data) if data.startswith(b"\x1f\x8b") else data
-    except (OSError, EOFError, zlib.error) as error:
+    except TooLargeError as error:
+        raise InputError(
+            f"{rule}, got {error}; {advice if most else 'if whole, cut it, or keep it without gzip'}"
+        ) from None
+    except (EOFError, zlib.error) as error:
         broken = f" of broken gzip ({error})"
     found = hashlib.sha256(data).hexdigest()
     if broken or found != sha256:
         raise InputError(f"{rule}, got {len(data):,} bytes{broken} with SHA-256 {found}; {advice}")
     return data
+
+
+class _Target:
+    """A file that a download may fill up to a size."""
+
+    def __init__(self, file: BinaryIO, most: int) -> None:
+        self._file, self._most, self._left = file, most, most
+
+    def write(self, chunk: bytes) -> None:
+        self._left -= len(chunk)
+        if self._left < 0:
+            raise TooLargeError(f"more than {self._most:,} bytes")
+        self._file.write(chunk)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _must(file: DataFile) -> str:

@@ -13,12 +13,16 @@ from bench.schema import Strict, known
 
 MOST_RATES = 100
 MOST_TASKS = 1_000
+MOST_OPTION = 1_000_000_000
+"""Where whole numbers among options end: no length, size or count of a task is larger."""
 
 
 def _option(value: Any) -> Any:
     single = value if isinstance(value, tuple) else (value,)
     if not all(isinstance(each, (bool, int, float, str)) for each in single):
         raise ValueError(f"must be a number, a string, true, false, or an array of these, got {value!r}")
+    if any(isinstance(each, int) and abs(each) > MOST_OPTION for each in single):
+        raise ValueError(f"a whole number must be from -{MOST_OPTION} to {MOST_OPTION}, got {value!r}")
     return value
 
 
@@ -43,7 +47,7 @@ def _ascending(rates: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _expand_first(value: Any) -> None:
-    """Refuse what :func:`bench.suite.expanded` could not write out."""
+    """Refuse what :func:`bench.grids.expanded` could not write out."""
     if value is not None:
         raise ValueError(
             "like must name a task that has no like or grid itself; a grid must have an array of different values per "
@@ -51,7 +55,7 @@ def _expand_first(value: Any) -> None:
         )
 
 
-Options = dict[str, Annotated[Any, AfterValidator(_option)]]
+Options = Annotated[dict[str, Annotated[Any, AfterValidator(_option)]], Field(max_length=100)]
 Rates = Annotated[
     tuple[Annotated[float, Field(ge=1e-12, le=1e6)], ...],
     BeforeValidator(_grid),
@@ -77,7 +81,7 @@ class SpaceEntry(Strict):
     model: Annotated[str, known("model", registry.MODELS)] = "relu"
     options: Options = Field(default={})
     clip: bool = True
-    rules: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    rules: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000)] | None = None
     tuned_on: str | None = None
 
     @validator(mode="after")
@@ -128,14 +132,14 @@ class TaskEntry(Strict):
     Attributes:
         task: name in the registry.
         options: arguments of the task.
-        hidden: units per layer.
+        hidden: units per layer, 16,384 at most.
         layers: 1 to 4.
         bias: whether layers and readout have biases.
         init: name in the registry; networks of other units than ReLU start as torch initialises them.
         init_options: arguments of the init.
         rescale: a standard deviation sigma: the start is rescaled by ``exp(sigma N(0, 1))`` per hidden unit, which
             leaves its function as it is.
-        batch: sequences per update.
+        batch: sequences per update, a million at most.
         tuned_on: take the rates that were best on another entry, and try none.
         published: numbers from the literature.
         like: take what is not given from another entry.
@@ -144,13 +148,13 @@ class TaskEntry(Strict):
 
     task: Annotated[str, known("task", registry.TASKS)]
     options: Options = Field(default={})
-    hidden: PositiveInt = 64
+    hidden: Annotated[int, Field(gt=0, le=16_384)] = 64
     layers: Annotated[int, Field(ge=1, le=4)] = 1
     bias: bool = True
     init: Annotated[str, known("init", registry.INITS)] = "default"
     init_options: Options = Field(default={})
     rescale: Finite = 0.0
-    batch: PositiveInt = 32
+    batch: Annotated[int, Field(gt=0, le=1_000_000)] = 32
     tuned_on: str | None = None
     published: tuple[Published, ...] = ()
     like: Annotated[None, BeforeValidator(_expand_first)] = None
@@ -164,12 +168,12 @@ class Profile(Strict):
         rules: rules to try; all, if it is not given.
         tuning_seeds: seeds that choose the rates.
         test_seeds: other seeds, at the chosen rates.
-        evaluations: how often a run looks at the validation data.
-        updates: parameter updates per task; a task that is not listed is not run.
+        evaluations: how often a run looks at the validation data, 10,000 times at most.
+        updates: parameter updates per task, 10^9 at most; a task that is not listed is not run.
     """
 
-    rules: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    rules: Annotated[tuple[str, ...], Field(min_length=1, max_length=1_000)] | None = None
     tuning_seeds: PositiveInt
     test_seeds: PositiveInt
-    evaluations: PositiveInt = 20
-    updates: Annotated[dict[str, PositiveInt], Field(min_length=1)]
+    evaluations: Annotated[int, Field(gt=0, le=10_000)] = 20
+    updates: Annotated[dict[str, Annotated[int, Field(gt=0, le=1_000_000_000)]], Field(min_length=1)]

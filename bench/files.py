@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import secrets
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pyarrow import Table
-from pyarrow.parquet import ParquetFile
+from pyarrow import ArrowException, Table, null, types
 
+from bench.bounded import contents
 from bench.errors import InputError
+from bench.parquet import MOST_COLUMNS, opened
 
 
 class BrokenFileError(InputError):
@@ -26,6 +28,9 @@ class BrokenFileError(InputError):
 COMPACT = "compact-"
 """How the names of tables begin that say in the rest of it what their bytes hash to."""
 _DIGEST = b', "digest": "'
+_MOST_RECORD = 10_000_000
+_MOST_TABLE = 250_000_000
+"""Bytes that a file of one record, and a table of many, may have."""
 _STALE = 600
 """Seconds after which a file that nobody has completed is one of a process that died."""
 
@@ -110,12 +115,11 @@ def read_record(path: Path) -> dict[str, Any]:
         BrokenFileError: it is broken.
     """
     with _reading(path):
-        with open(path, "rb") as file:  # faster than the path, which counts where there are many
-            content, _, digest = file.read().rpartition(_DIGEST)
+        content, _, digest = contents(path, _MOST_RECORD).rpartition(_DIGEST)
         text = content + b"}"
         _require_whole(digest == f'{_hash(text)}"}}\n'.encode())
         record: dict[str, Any] = json.loads(text)
-        _require_whole(record.get("key") == path.stem)
+        _require_whole(isinstance(record, dict) and record.get("key") == path.stem and _is_row(record))
     return record
 
 
@@ -151,17 +155,18 @@ def read_table(path: Path) -> Table:
         BrokenFileError: it is broken.
     """
     with _reading(path):
-        named = path.stem.startswith(COMPACT)
-        _require_whole(not named or path.stem == f"{COMPACT}{_hash(path.read_bytes())}")
-        with ParquetFile(path) as file:
-            return file.read(use_threads=file.metadata.num_rows > 1_000)  # below, threads cost more than they save
+        content = contents(path, _MOST_TABLE)
+        _require_whole(not path.stem.startswith(COMPACT) or path.stem == f"{COMPACT}{_hash(content)}")
+        with opened(content) as file:
+            threads = file.metadata.num_rows > 1_000  # below, they cost more than they save
+            return _require_keys(file.read(use_threads=threads))
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError, ArrowException) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the machine, not of the file
             raise InputError(f"{path}: the record cannot be read: {error.strerror}") from None
         reason = str(error).splitlines()[0]
@@ -172,6 +177,31 @@ def _reading(path: Path) -> Iterator[None]:
 def _require_whole(whole: bool) -> None:
     if not whole:
         raise ValueError("it is not what was written")
+
+
+def _is_row(record: dict[str, Any]) -> bool:
+    """Tell whether a table can have this as a row: columns of texts, of numbers, of lists of numbers."""
+    if len(record) > MOST_COLUMNS or isinstance(record.get("version"), list):
+        return False
+    values = record.values()
+    texts = "".join([*record, *(value for value in values if isinstance(value, str))])
+    numbers = [value for value in values if not isinstance(value, (str, list)) and value is not None]
+    numbers += itertools.chain(*(value for value in values if isinstance(value, list)))
+    whole = [number for number in numbers if isinstance(number, int)]
+    return (
+        set(map(type, numbers)) <= {int, float, bool}
+        and max(map(abs, whole), default=0) < 2**63
+        and (texts.isascii() or not any("\ud800" <= each <= "\udfff" for each in texts))
+    )
+
+
+def _require_keys(table: Table) -> Table:
+    """Refuse tables in which runs have no texts as addresses."""
+    names = table.column_names
+    _require_whole(len(set(names)) == len(names))
+    kind = table.schema.field("key").type if "key" in names else null()
+    _require_whole(types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind))
+    return table
 
 
 def _hash(content: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -89,7 +90,8 @@ def _costs(results: Iterable[Path]) -> dict[Cost, float]:
         seconds: dict[Cost, list[float]] = {}
         for store in {path.parent for path in folder.glob("*/records")}:
             for text, whole, updates in Store(store).durations():
-                seconds.setdefault(_cost(text), []).append(whole / updates)
+                with suppress(ArithmeticError, LookupError, TypeError, ValueError, RecursionError):  # it was made up
+                    seconds.setdefault(_cost(text), []).append(whole / updates)
         costs = {cost: median(values) for cost, values in seconds.items()} | costs
     return costs
 

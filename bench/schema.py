@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import os
+import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 from pydantic import model_validator as validator
 
+from bench.bounded import TooLargeError, contents
 from bench.errors import InputError
 
 Schema = TypeVar("Schema", bound=BaseModel)
 MOST_FILES = 10
 """Files that a chain of extends may have."""
 
+MOST_BYTES = 100_000
+"""Bytes that a file may have."""
 MOST_DEPTH = 20
 """Tables and arrays inside one another that a file may have."""
+MOST_NAME = 100
+"""Characters that a name may have."""
+_MOST_SHOWN = 1_000
+"""Characters of a message, beyond which its middle is left out."""
+
+_QUOTED = re.compile(
+    r'"""(?:\\.|[^\\])*?(?:"""(?!")|\Z)|\'{3}.*?(?:\'{3}(?!\')|\Z)|"(?:\\.|[^"\\\n])*+"?|\'[^\'\n]*\'?|#[^\n]*',
+    re.DOTALL,
+)
+"""Texts, keys in quotes and comments, of any length in one go; what TOML does not allow may match, too."""
+_DEEP_KEY = re.compile(rf"(?<![\w-])(?:[\w-]++[ \t]*\.[ \t]*){{{MOST_DEPTH}}}")
 
 Keys = tuple[str, ...]
 """Keys that lead to a value."""
@@ -47,6 +61,40 @@ def known(kind: str, table: Mapping[str, str]) -> AfterValidator:
         return name
 
     return AfterValidator(check)
+
+
+def named(name: str) -> str:
+    """Refuse names that no folder can have or that lead out of one, that rich reads as markup, or that fill a page.
+
+    Args:
+        name: the name.
+
+    Returns:
+        The name.
+
+    Raises:
+        ValueError: it is one of them.
+    """
+    if not name.isprintable() or not 0 < len(name) <= MOST_NAME or name[0] == "." or set(name) & set("/\\[]"):
+        rule = f"1 to {MOST_NAME} printable characters, without / \\ [ ] and a dot at its start"
+        raise ValueError(f"a name must have {rule}, got {name!r}")
+    return name
+
+
+def listed(names: Iterable[str]) -> str:
+    """List names for a message, however many there are."""
+    return _shortened(", ".join(names))
+
+
+def fault(path: Path, message: str) -> str:
+    """Say what is wrong with a file, in a line that a terminal can show, of a thousand characters at most."""
+    shown = str(path) if str(path).isprintable() else repr(str(path))
+    return f"{shown}: {_shortened(message)}"
+
+
+def _shortened(text: str) -> str:
+    half = _MOST_SHOWN // 2
+    return text if len(text) <= _MOST_SHOWN else f"{text[:half]} ... {text[-half:]}"
 
 
 def read(path: Path, schema: type[Schema]) -> Schema:
@@ -78,7 +126,9 @@ def read(path: Path, schema: type[Schema]) -> Schema:
             inner = (*place, message.split("'")[1])
         file = next((origins[inner[:end]] for end in range(len(inner), 0, -1) if inner[:end] in origins), path)
         got = "" if first["type"] in {"value_error", "missing"} else f", got {_as_written(first['input'])}"
-        raise InputError(f"{file}: {'.'.join(place) + ': ' if place else ''}{message}{got}") from None
+        raise InputError(
+            fault(file, f"{_start(tuple(part for part in place if part != '[key]'))}{message}{got}")
+        ) from None
 
 
 def merged(path: Path) -> dict[str, Any]:
@@ -89,16 +139,21 @@ def merged(path: Path) -> dict[str, Any]:
 def _parse(path: Path) -> dict[str, Any]:
     """Read one TOML file as it stands; arrays become tuples."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-        deep = _depth(data) > MOST_DEPTH
+        text = contents(path, MOST_BYTES).decode()
+        deep = _DEEP_KEY.search(_QUOTED.sub("_", text)) is not None  # which the parser is slow at
+        data = {} if deep else tomllib.loads(text)
+        deep = deep or _depth(data) > MOST_DEPTH
     except RecursionError:
         deep = True
     except OSError as error:
-        raise InputError(f"{path}: the suite cannot be read: {error.strerror}") from None
+        raise InputError(fault(path, f"the suite cannot be read: {error.strerror}")) from None
+    except TooLargeError:
+        advice = "put a part of it into a file that it extends"
+        raise InputError(fault(path, f"the suite must have {MOST_BYTES:,} bytes at most; {advice}")) from None
     except ValueError as error:
-        raise InputError(f"{path}: the suite must be TOML in UTF-8: {error}") from None
+        raise InputError(fault(path, f"the suite must be TOML in UTF-8: {error}")) from None
     if deep:
-        raise InputError(f"{path}: the suite must have at most {MOST_DEPTH} tables and arrays inside one another")
+        raise InputError(fault(path, f"the suite must have at most {MOST_DEPTH} tables and arrays inside one another"))
     result: dict[str, Any] = frozen(data)
     return result
 
@@ -107,17 +162,40 @@ def _inherit(path: Path, before: list[Path]) -> tuple[dict[str, Any], dict[Keys,
     """Merge a file into the files that it extends; tell which file each value comes from."""
     if path.resolve() in [other.resolve() for other in before]:
         chain = " -> ".join(other.name for other in [*before, path])
-        raise InputError(f"{before[-1]}: extends: a file must not extend itself, got {chain}")
+        raise InputError(fault(before[-1], f"extends: a file must not extend itself, got {chain}"))
     own = _parse(path)
     base = own.pop("extends", None)
+    _refuse_unreadable(path, own, ())
     if base is None:
         return own, dict.fromkeys(_places(own, ()), path)
-    if not isinstance(base, str) or not base.isprintable() or not os.path.isfile(path.parent / base):
-        raise InputError(f"{path}: extends: must be the name of a TOML file beside this one, got {base!r}")
+    if not _is_beside(path, base):
+        raise InputError(fault(path, f"extends: must be the name of a TOML file beside this one, got {base!r}"))
     if len(before) >= MOST_FILES:
-        raise InputError(f"{path}: extends: must be the {MOST_FILES}th file of a chain at most")
+        raise InputError(fault(path, f"extends: must be the {MOST_FILES}th file of a chain at most"))
     data, origins = _inherit(path.parent / base, [*before, path])
     return _merged(data, own), origins | dict.fromkeys(_places(own, ()), path)
+
+
+def _is_beside(path: Path, name: Any) -> bool:
+    if not isinstance(name, str) or len(name) > MOST_NAME or not name.isprintable() or PurePath(name).name != name:
+        return False
+    return (path.parent / name).is_file()
+
+
+def _refuse_unreadable(path: Path, value: Any, place: Keys) -> None:
+    """Refuse what a terminal may take for a command, and numbers that no machine computes with."""
+    if isinstance(value, (dict, tuple)):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            _refuse_unreadable(path, key, place)
+            _refuse_unreadable(path, inner, (*place, str(key)))
+    elif isinstance(value, str) and not value.isprintable():
+        raise InputError(fault(path, f"{_start(place)}must be one line of printable characters, got {value!r}"))
+    elif isinstance(value, int) and abs(value) >= 2**63:
+        raise InputError(fault(path, f"{_start(place)}a whole number must be below 2**63"))
+
+
+def _start(place: Keys) -> str:
+    return f"{'.'.join(place)}: " if place else ""
 
 
 def _merged(base: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,21 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from pydantic import model_validator as validator
 
 from bench.entries import MOST_TASKS, Override, Profile, Rule, SpaceEntry, TaskEntry
 from bench.errors import InputError
+from bench.grids import expanded, repeated
 from bench.runs import Choice, Place, Run, outcome
-from bench.schema import Strict, read
+from bench.schema import Strict, fault, listed, named, read
 
 Arm = tuple[str, str]
 """Names of space and rule."""
+Name = Annotated[str, AfterValidator(named)]
+
+MOST_ARMS, MOST_RUNS = 1_000, 100_000
+"""Spaces times rules, and runs of a profile, that a suite may have."""
 
 
 class Suite(Strict):
@@ -41,11 +46,11 @@ class Suite(Strict):
     max_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     growth: Annotated[int, Field(ge=0, le=2)] = 2
     test_at: Literal["end", "best"] = "end"
-    spaces: Annotated[dict[str, SpaceEntry], Field(min_length=1)]
-    rules: Annotated[dict[str, Rule], Field(min_length=1)]
+    spaces: Annotated[dict[Name, SpaceEntry], Field(min_length=1, max_length=MOST_ARMS)]
+    rules: Annotated[dict[Name, Rule], Field(min_length=1, max_length=MOST_ARMS)]
     arms: dict[str, dict[str, Override]] = Field(default={})
-    tasks: Annotated[dict[str, TaskEntry], Field(min_length=1)]
-    profiles: Annotated[dict[str, Profile], Field(min_length=1)]
+    tasks: Annotated[dict[Name, TaskEntry], Field(min_length=1, max_length=MOST_TASKS)]
+    profiles: Annotated[dict[Name, Profile], Field(min_length=1, max_length=20)]
     _name: str = ""
 
     @property
@@ -59,8 +64,8 @@ class Suite(Strict):
         """Name spaces, and write out ``like`` and ``grid``."""
         spaces = data.get("spaces")
         if isinstance(spaces, tuple):
-            if repeated := [name for name in spaces if spaces.count(name) > 1]:
-                raise ValueError(f"spaces: duplicate arm {repeated[0]!r}; name each space once")
+            if again := repeated(map(str, spaces)):
+                raise ValueError(f"spaces: duplicate arm {again!r}; name each space once")
             spaces = {str(name): {} for name in spaces}
         if isinstance(spaces, dict):
             spaces = {n: {"space": n} | each if isinstance(each, dict) else each for n, each in spaces.items()}
@@ -85,6 +90,8 @@ class Suite(Strict):
     @validator(mode="after")
     def _refuse_unequal_arms(self) -> Suite:
         """Every arm has as many rates as every other, and no arm or task stands there twice."""
+        if (count := len(self.spaces) * len(self.rules)) > MOST_ARMS:
+            raise ValueError(f"rules: there must be {MOST_ARMS} arms at most, spaces times rules, got {count}")
         arms = self.arm_settings()
         counts = {len(rule.rates): f"{space} with {name}" for (space, name), (_, rule) in arms.items()}
         if len(counts) > 1:
@@ -93,12 +100,22 @@ class Suite(Strict):
         _refuse_repetition("arms", {arm: self._outcome(*settings) for arm, settings in arms.items()})
         _refuse_repetition("tasks", {name: outcome(entry) for name, entry in self.tasks.items()})
         for name in self.profiles:
-            if not self.arm_settings(name):
-                raise ValueError(f"profiles.{name}.rules: at least one space must have one of these rules")
+            self._refuse_extent(name)
         for (space, name), (entry, _) in arms.items():
             sources = [other for other, rule in arms if rule == name]
             require(f"spaces.{space}.tuned_on", f"space with the rule {name!r}", [entry.tuned_on or space], sources)
         return self
+
+    def _refuse_extent(self, name: str) -> None:
+        """A profile has at least one arm, and not more runs than anybody can wait for."""
+        profile, arms = self.profiles[name], self.arm_settings(name)
+        if not arms:
+            raise ValueError(f"profiles.{name}.rules: at least one space must have one of these rules")
+        tuned = {self.tasks[task].tuned_on or task for task in profile.updates}
+        rates = sum(len(rule.rates) for entry, rule in arms.values() if entry.tuned_on is None)
+        count = len(tuned) * rates * profile.tuning_seeds + len(profile.updates) * len(arms) * profile.test_seeds
+        if count > MOST_RUNS:
+            raise ValueError(f"profiles.{name}: there must be {MOST_RUNS:,} runs at most, got {count:,}")
 
     def _outcome(self, space: SpaceEntry, rule: Rule) -> str:
         return f"{outcome(space)} {outcome(rule)} {self._max_norm(space)}"
@@ -194,60 +211,6 @@ class Suite(Strict):
         )
 
 
-def expanded(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Write out ``like`` and ``grid`` of tasks, and the profiles that name them; leave alone what has not their form.
-
-    Args:
-        data: a suite as it was read.
-
-    Returns:
-        Its tables ``tasks`` and ``profiles``, where it has them.
-
-    Raises:
-        ValueError: a task stands there twice.
-    """
-    tasks = data.get("tasks")
-    if not isinstance(tasks, dict) or not all(isinstance(entry, dict) for entry in tasks.values()):
-        return {}
-    members = {name: _members(name, _alike(entry, tasks)) for name, entry in tasks.items()}
-    names = [name for each in members.values() for name in each]
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"tasks: {repeated[0]} stands there twice, one of them by a grid; rename one")
-    result: dict[str, Any] = {"tasks": {name: entry for each in members.values() for name, entry in each.items()}}
-    if isinstance(data.get("profiles"), dict):
-        result["profiles"] = {name: _updates_of(profile, members) for name, profile in data["profiles"].items()}
-    return result
-
-
-def _alike(entry: dict[str, Any], tasks: dict[str, Any]) -> dict[str, Any]:
-    base = tasks.get(str(entry.get("like")))
-    if base is None or base is entry or {"like", "grid"} & set(base):
-        return entry
-    return {**base, **{key: value for key, value in entry.items() if key != "like"}}
-
-
-def _members(name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    grid = entry.get("grid")
-    if not isinstance(grid, dict) or not grid or not all(map(_is_grid, grid.values())):
-        return {name: entry}
-    if math.prod(map(len, grid.values())) > MOST_TASKS:
-        return {name: entry}
-    rest = {key: value for key, value in entry.items() if key != "grid"}
-    combinations = itertools.product(*grid.values())
-    return {"_".join(map(str, (name, *each))): rest | dict(zip(grid, each, strict=True)) for each in combinations}
-
-
-def _is_grid(values: Any) -> bool:
-    return isinstance(values, tuple) and len(values) == len(set(map(str, values))) > 0
-
-
-def _updates_of(profile: Any, members: dict[str, dict[str, Any]]) -> Any:
-    updates = profile.get("updates") if isinstance(profile, dict) else None
-    if not isinstance(updates, dict):
-        return profile
-    return profile | {"updates": {each: count for name, count in updates.items() for each in members.get(name, [name])}}
-
-
 def _require_tuned(kind: str, tuned_on: Mapping[str, str | None]) -> None:
     """What an entry is tuned on must be an entry that is tuned itself."""
     for name, source in tuned_on.items():
@@ -269,6 +232,10 @@ def _text(name: Any) -> str:
 
 def load(path: Path) -> Suite:
     """Read and validate a suite file; its name is that of the file."""
+    try:
+        named(path.stem)
+    except ValueError as error:
+        raise InputError(fault(path, f"the file of a suite must have another name: {error}")) from None
     suite = read(path, Suite)
     suite._name = path.stem
     return suite
@@ -286,8 +253,8 @@ def require(place: str, kind: str, names: Iterable[str], known: Iterable[str]) -
     Raises:
         InputError: for the first name that is unknown.
     """
-    known = list(known)
+    known = dict.fromkeys(known)
     for name in names:
         if name not in known:
             start = f"{place}: " if place else ""
-            raise InputError(f"{start}unknown {kind} {name!r}; the suite has {', '.join(known) or 'none'}")
+            raise InputError(f"{start}unknown {kind} {name!r}; the suite has {listed(known) or 'none'}")

@@ -94,7 +94,7 @@ def print_suites(folder: Path) -> None:
     for path in sorted(folder.glob("*.toml")):
         data = merged(path)
         if "title" in data:
-            rows.add_row(str(path), ", ".join(data.get("profiles", {})), str(data["title"]))
+            rows.add_row(str(path), ", ".join(data.get("profiles", {})), escape(str(data["title"])))
     if not rows.row_count:
         raise InputError(f"no suite in {folder.absolute()}; run this in a clone of the project")
     console().print(rows)
@@ -118,14 +118,14 @@ def print_plan(suite: Suite, profile: str, plans: Sequence[ArmPlan], workers: in
         minutes = "?" if each.seconds is None else f"{each.seconds / 60:.1f}"
         rows.add_row(task, rule, space, rates, str(each.tuning), str(each.test), str(each.done), minutes)
     out = console()
-    out.print(f"{suite.title}\n{suite.name}, profile {profile}", style="bold")
+    out.print(f"{suite.title}\n{suite.name}, profile {profile}", style="bold", markup=False)
     out.print(rows)
     for line in _totals(suite, profile, plans, workers):
         out.print(line, soft_wrap=True)
     literature = plain_table("task", "published", "value", "source", "protocol", right=["value"])
     for task in dict.fromkeys(each.place[0] for each in plans):
         for row in suite.tasks[task].published:
-            literature.add_row(task, row.method, f"{row.value:g}", row.source, row.protocol)
+            literature.add_row(task, escape(row.method), f"{row.value:g}", escape(row.source), escape(row.protocol))
     if literature.row_count:
         out.print(literature)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -12,6 +13,9 @@ from torch.nn import functional
 
 from bench.errors import InputError
 from bench.seeds import seed
+
+MOST_SEQUENCES, MOST_STEPS = 1_000_000, 1_000_000_000
+"""Sequences of a task that is drawn, and steps of all of them."""
 
 
 class Split(NamedTuple):
@@ -125,15 +129,20 @@ def drawn(
         draw: draws so many sequences with a generator.
         train: training sequences.
         held_out: validation sequences, and as many test sequences.
-        names: what the seeds depend on, beside the name of the split.
+        names: what the seeds depend on, beside the name of the split: name of the task, and steps, if they are chosen.
 
     Returns:
         The splits.
 
     Raises:
-        InputError: a split without sequences.
+        InputError: a split without sequences, or more steps than a machine can hold.
     """
     check_at_least(str(names[0]), 1, train=train, held_out=held_out)
+    count = train + 2 * held_out
+    steps = count * math.prod(each for each in names if isinstance(each, int))
+    for number, most, what in ((count, MOST_SEQUENCES, "sequences"), (steps, MOST_STEPS, "steps of all sequences")):
+        if number > most:
+            raise InputError(f"{names[0]} must have {most:,} {what} at most, got {number:,}")
     sizes = {"train": train, "validation": held_out, "test": held_out}
     return [draw(size, torch.Generator().manual_seed(seed(*names, part))) for part, size in sizes.items()]
 

@@ -22,11 +22,13 @@ def digits(steps: int = 8, copies: int = 1) -> Task:
         The task: 1,197 images to learn from, 300 for validation, 300 for the test.
 
     Raises:
-        InputError: another number of steps, or no copies.
+        InputError: another number of steps, or of copies than 1 to 100.
     """
     if steps not in {8, 64}:
         raise InputError(f"steps of digits must be 8 or 64, got {steps}")
     check_at_least("digits", 1, copies=copies)
+    if copies > 100:
+        raise InputError(f"copies of digits must be 100 at most, got {copies}")
     images, labels = load_digits(return_X_y=True)
     inputs = torch.tensor(images / 16.0, dtype=torch.float32).reshape(len(images), steps, -1)
     inputs = inputs.repeat(1, 1, copies) / copies**0.5

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -62,3 +63,66 @@ def bench() -> Bench:
         return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=300)
 
     return run
+
+
+MEASURE = """
+import os, resource, signal, sys
+child = os.fork()
+if not child:
+    signal.alarm(60)
+    resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+    resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
+    os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+_, status, used = os.wait4(child, 0)
+with open(sys.argv[1], "w") as file:
+    print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, file=file)
+"""
+"""A small process, of which the child inherits no peak of memory; limits end what would else take the machine along."""
+
+
+class Outcome(NamedTuple):
+    status: int
+    seconds: float
+    megabytes: float
+    out: str
+    err: str
+
+
+Refuse = Callable[..., Outcome]
+
+
+def measured(folder: Path, *arguments: str | Path, **variables: str) -> Outcome:
+    """Run Python, and measure the processor time and the peak memory of its processes."""
+    environment = {key: value for key, value in os.environ.items() if key != "PATHRNN_DATA"}
+    environment |= {"PATHRNN_OFFLINE": "1", "PATHRNN_CACHE": str(folder / "cache")} | variables
+    command = [sys.executable, "-S", "-I", "-c", MEASURE, str(folder / "measured"), *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=120)
+    status, seconds, megabytes = (folder / "measured").read_text().split()
+    return Outcome(int(status), float(seconds), float(megabytes), result.stdout, result.stderr)
+
+
+@pytest.fixture(scope="session")
+def torch_alone(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """What a run costs that asks for nothing: a parent, and a worker that imports torch."""
+    folder = tmp_path_factory.mktemp("torch")
+    (folder / "tiny.toml").write_text(TINY)
+    run = ("-m", "bench", "run", folder / "tiny.toml", "--task", "mnist_rows", "--workers", "1", "--results", folder)
+    return measured(folder, *run)
+
+
+@pytest.fixture
+def refuse(tmp_path: Path, record_property: Callable[[str, object], None]) -> Refuse:
+    def check(*arguments: str | Path, torch: Outcome | None = None, **variables: str) -> Outcome:
+        result = measured(tmp_path, *arguments, **variables)
+        record_property("seconds", round(result.seconds, 2))
+        record_property("megabytes", round(result.megabytes))
+        assert result.status == 2, result
+        assert result.err.startswith("Error: "), result
+        assert result.err.endswith("\n"), result
+        assert result.err[:-1].isprintable(), result  # one line, and no command to a terminal
+        assert len(result.err) < 2_000, result
+        assert result.seconds - (torch.seconds if torch else 0) < 2
+        assert result.megabytes - (torch.megabytes if torch else 0) < 500
+        return result
+
+    return check
