@@ -52,8 +52,8 @@ rates = [0.01, 0.02, 0.03, 0.04, 0.05]
 task = "digits"
 hidden = 8
 [profiles.embedded]
-tuning_seeds = 10000
-test_seeds = 1
+tuning_seeds = 9999
+test_seeds = 5
 evaluations = 10
 updates = { digits = 10 }
 """
@@ -120,7 +120,7 @@ def test_200_runs_that_train_nothing(benchmark: BenchmarkFixture, tmp_path: Path
 
 
 def prepared(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
-    """A suite of 100,000 runs and their records, but for the outcome those of real ones."""
+    """A suite of 100,000 runs and the records of all tuning runs, but for the outcome those of real ones."""
     path = suite(folder, MANY)
     runs = suites.load(path).tuning_runs("embedded", ["digits"])
     results = [float(place) for place in range(10)]
@@ -144,7 +144,7 @@ def test_planning_and_resuming_100_000_runs(
     benchmark: BenchmarkFixture, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, records = prepared(tmp_path)
-    assert len(records) == 100_000
+    assert len(records) == 99_990
     results = tmp_path / "results"
     planned = benchmark.pedantic(timed, args=("-m", "bench", "plan", path, "--results", results), rounds=1)
     say(f"planning 100,000 runs: {planned[0]:.1f} s, {planned[1]:.0f} MB at the peak")
@@ -153,7 +153,7 @@ def test_planning_and_resuming_100_000_runs(
     whole = write_compact(store.records, pd.DataFrame(records))
     code = "import sys; from pathlib import Path; from bench import suite; from bench.store import Store; "
     code += f"runs = suite.load(Path({str(path)!r})).tuning_runs('embedded', ['digits']); "
-    code += f"done = Store(Path({str(store.folder)!r})).take(runs, print); sys.exit(len(done) != 100_000)"
+    code += f"done = Store(Path({str(store.folder)!r})).take(runs, print); sys.exit(len(done) != 99_990)"
     seconds, peak = timed("-c", code)
     say(f"resuming 100,000 runs of which all are compacted: knows what to do after {seconds:.1f} s, {peak:.0f} MB")
     whole.unlink()
