@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import stat
 import zlib
 from pathlib import Path
+from typing import Any
 
 GZIP = b"\x1f\x8b"
 """How gzip begins."""
@@ -44,6 +46,26 @@ def contents(path: Path, most: int) -> bytes:
     if max(status.st_size, len(content)) > most:
         raise TooLargeError(f"more than {most:,} bytes")
     return content
+
+
+def parsed(path: Path, most: int) -> Any:
+    """Read JSON.
+
+    Args:
+        path: the file.
+        most: bytes that it may have.
+
+    Returns:
+        What it says.
+
+    Raises:
+        OSError: as :func:`contents`.
+        ValueError: it is too large, or no JSON, or of a depth that nobody has written.
+    """
+    try:
+        return json.loads(contents(path, most))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _at_once(path: str, flags: int) -> int:

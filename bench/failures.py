@@ -7,8 +7,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.bounded import parsed
 from bench.files import write, writing
-from bench.runs import Run, named
+from bench.runs import Run, described, named
+
+_MOST = 1_000_000
+"""Bytes that a note may have."""
 
 
 class Failures:
@@ -45,9 +49,15 @@ class Failures:
         """Return all notes, by the addresses of the runs."""
         notes = {}
         for path in sorted(self.folder.glob("[!.]*.json")):
-            with suppress(OSError, ValueError):  # forgotten meanwhile, or damaged: it is but a note
-                notes[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+            with suppress(OSError, ValueError, TypeError, KeyError):  # forgotten, or damaged: it is but a note
+                notes[path.stem] = _checked(parsed(path, _MOST))
         return notes
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.json"
+
+
+def _checked(note: Any) -> dict[str, Any]:
+    """See that a note says what is wanted of it."""
+    described(note)
+    return {**note, **{name: str(note[name]) for name in ("reason", "tries", "tail")}}

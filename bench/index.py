@@ -13,10 +13,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.bounded import parsed
 from bench.errors import InputError
 from bench.files import write, writing
 from bench.runs import LABEL_COLUMNS, Run, labels
 
+_MOST = 100_000_000
+"""Bytes that an index may have."""
 Names = dict[str, dict[str, Any]]
 """What a profile calls runs, by their addresses."""
 
@@ -109,7 +112,7 @@ class Index:
 
     def _read(self, path: Path) -> dict[str, Names]:
         try:
-            return _checked(json.loads(path.read_text(encoding="utf-8")))
+            return _checked(parsed(path, _MOST))
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, AttributeError, TypeError) as error:

@@ -10,7 +10,7 @@ import pandas as pd
 from pyarrow import ArrowException, Table, array, concat_tables
 from pyarrow.compute import is_in
 
-from bench.errors import InputError
+from bench.errors import InputError, in_a_line
 from bench.files import read_record, read_table
 from bench.migration import is_of_now, migrated, migrated_table
 
@@ -42,7 +42,11 @@ def read_all(files: Sequence[Path]) -> list[Table]:
             record = migrated(read_record(path))
             singles.setdefault(record.get("version"), []).append(record)
     tables = [each for path in files if path.suffix != ".json" for each in migrated_table(read_table(path))]
-    return [*(Table.from_pandas(pd.DataFrame(own), preserve_index=False) for own in singles.values()), *tables]
+    try:
+        own = [Table.from_pandas(pd.DataFrame(each), preserve_index=False) for each in singles.values()]
+    except ArrowException as error:
+        raise InputError(f"records must have columns of the same types: {in_a_line(error)}") from None
+    return [*own, *tables]
 
 
 def is_current(path: Path) -> bool:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from bench.bounded import parsed
 from bench.errors import InputError
 from bench.files import write, writing
 from bench.runs import Run, described, named
@@ -20,6 +21,8 @@ from bench.tables import console, plain_table
 _FRESH = 30
 """Seconds that a sign of life is good for; it is renewed every other second."""
 _EVERY = 2
+_MOST = 10_000_000
+"""Bytes that a sign of life may have."""
 
 
 class Signs:
@@ -93,8 +96,8 @@ def status(store: Store) -> list[Status]:
     have, failures = store.keys(), store.failures.all()
     working: list[dict[str, Any]] = []
     for path in fresh(store.folder / "working"):
-        with suppress(OSError, ValueError):
-            working += json.loads(path.read_text(encoding="utf-8"))
+        with suppress(OSError, ValueError, TypeError, KeyError):  # it ends, or is damaged
+            working += [run for run in parsed(path, _MOST) if described(run)]
     result = []
     for profile, names in store.index.profiles().items():
         done = names.keys() & have

@@ -78,3 +78,10 @@ def test_a_part_that_is_damaged_is_named(tmp_path: Path) -> None:
     part.write_bytes(part.read_bytes()[:-3])
     with pytest.raises(InputError, match="the index cannot be read"):
         index.profiles()
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, '{"embedded": ' * 50_000])
+def test_what_nests_too_deep_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "index.json").write_text(content)
+    with pytest.raises(InputError, match="the index cannot be read"):
+        Index(tmp_path).profiles()

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.errors import InputError
+from bench.runs import LABEL_COLUMNS
 from bench.store import Store
 from bench.summary import of_profile
 from tests.bench.conftest import ROOT, Bench
@@ -134,3 +135,23 @@ def test_b_that_lacks_what_a_has_is_no_success(tmp_path: Path, bench: Bench) -> 
         assert "Error: B lacks what A has: " in result.stderr
         assert bench("compare", a, b).returncode == 0
     assert bench("compare", without_seeds, a, "--fail-on-regression").returncode == 0
+
+
+def test_single_records_of_two_kinds_are_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for row, rate in zip(planted().head(2).to_dict("records"), (0.1, "0.1"), strict=True):
+        store.save({str(name): value for name, value in row.items()} | {"lr": rate})
+    assert "must have columns of the same types" in refusal(tmp_path)
+
+
+def test_notes_and_signs_that_are_damaged_are_passed_over(tmp_path: Path, bench: Bench) -> None:
+    folder = stored(tmp_path, planted())
+    index = {"embedded": {key: dict.fromkeys(LABEL_COLUMNS, "a") for key in planted()["key"]}}
+    (folder / "index.json").write_text(json.dumps(index))
+    for name in ("failures", "working"):
+        (folder / name).mkdir()
+        for place, content in enumerate(("[" * 100_000, "{}", '{"lr": "a"}', "5", '["a"]')):
+            (folder / name / f"{place}.json").write_text(content)
+    result = bench("status", folder)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split()[7:11] == [str(len(planted())), "0", "0", "0"]
