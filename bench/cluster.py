@@ -1,20 +1,22 @@
-"""A pool on a Dask cluster: its workers take jobs, each with a process of its own that may die without them."""
+"""A pool on a Dask cluster, whose workers are :mod:`bench.place`."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import queue
+import re
+import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from multiprocessing import resource_tracker
 from typing import Any, Generic
-from uuid import uuid4
 
-from distributed import Client, Future, KilledWorker, LocalCluster, WorkerPlugin, get_worker
+from distributed import Client, Future, KilledWorker, LocalCluster
 
+from bench import place
 from bench.errors import CheckFailedError, InputError, in_a_line
 from bench.pool import J, Outcome, Pool
 
@@ -22,7 +24,9 @@ GPU = "GPU"
 """The Dask resource of which a job on a GPU takes one."""
 _AHEAD, _PATIENCE = 16, 10
 """Jobs that wait in the cluster, at least, so that one that adapts sees need; seconds to wait for its scheduler."""
-_LOST = "the cluster lost it"
+_ADDRESS = r"(tcp|tls|ws|wss|ucx)://\S+:\d+"
+_PREFIX = "pathrnn-"
+"""How plugins begin that :class:`bench.place.Place` is registered as; the rest is the client."""
 
 
 class Cluster(Generic[J]):
@@ -59,31 +63,42 @@ class Cluster(Generic[J]):
         fits: Callable[[], None] | None = None,
     ) -> None:
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # outcomes say what matters
-        self.stopped, self._held, self.say = False, False, say
+        if scheduler and not re.fullmatch(_ADDRESS, scheduler):
+            raise InputError(f"--scheduler must be an address such as tcp://10.0.0.1:8786, got {scheduler}")
+        self.count, self.stopped, self._held, self.say = 1, False, False, say
         self._resource = {GPU: 1} if gpu else None
         self._closing, self._queue = ExitStack(), deque[J]()
         self._ended: queue.SimpleQueue[Future[Any]] = queue.SimpleQueue()
         self._jobs: dict[Future[Any], J] = {}
-        self._begun, self._looked = set[str](), -1.0
-        address: Any = scheduler or self._closing.enter_context(_own(count, self._resource))
+        self._begun, self._workers, self._looked = set[str](), set[str](), -1.0
         self._address = scheduler or "the cluster"
-        self._gone = f"{self._address} has gone; what finished is kept, run the same command to go on"
-        self._name = f"pathrnn-{uuid4().hex}"
+        self._place = partial(place.Place, pool=partial(Pool, work, 1, start, arguments, timeout=timeout), fits=fits)
+        try:
+            self._open(count, scheduler)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, count: int, scheduler: str | None) -> None:
+        address: Any = scheduler or self._closing.enter_context(_own(count, self._resource))
         try:
             self._client = self._closing.enter_context(_client(address))
         except (OSError, ValueError) as error:
             text = f"--scheduler must be the address of a running Dask scheduler, got {scheduler}: {in_a_line(error)}"
             raise InputError(text) from None
+        self._name = f"{_PREFIX}{self._client.id}"
         self._closing.callback(self._take_leave)
         self._client.subscribe_topic(self._name, self._hear)
-        self._install(_Place(self._name, partial(Pool, work, 1, start, arguments, timeout=timeout), fits))
-        self.count = max(1, self._places())
+        with suppress(Exception):  # a scheduler without this package cannot tell
+            for name in self._client.run_on_scheduler(_left_behind):
+                self._client.unregister_worker_plugin(name)
+        self._install()
+        self._look()
 
-    def _install(self, place: _Place) -> None:
+    def _install(self) -> None:
         try:
-            self._client.register_plugin(place, name=self._name)
+            self._client.register_plugin(self._place(self._name), name=self._name)
         except ImportError as error:
-            self._closing.close()
             raise InputError(f"workers of {self._address} must have this package installed: {error}") from None
 
     def _hear(self, event: tuple[float, list[str]]) -> None:
@@ -107,132 +122,121 @@ class Cluster(Generic[J]):
             How jobs ended; none, or several.
 
         Raises:
-            InputError: a job met with bad input, or a worker cannot take part.
+            InputError: a job met with bad input, or no worker can take part.
             CheckFailedError: the scheduler has gone.
         """
-        try:
-            self._hold() if self.stopped else self._hand_out()
-        except OSError:
-            raise CheckFailedError(self._gone) from None
+        if self._client.status == "running":  # else it tries to connect again
+            with suppress(OSError):
+                self._hold() if self.stopped else self._hand_out()
         ended = []
         with suppress(queue.Empty):
             ended.append(self._ended.get(timeout=seconds))
             while True:
                 ended.append(self._ended.get_nowait())
-        if not ended and self._client.status != "running":
-            raise CheckFailedError(self._gone)
+        if not ended and self._client.status in {"closing", "closed"}:
+            raise CheckFailedError(f"{self._address} has gone; what finished is kept, run the same command to go on")
         outcomes = [self._outcome(future, self._jobs.pop(future)) for future in ended if future in self._jobs]
         return [outcome for outcome in outcomes if outcome is not None]
 
     def _hand_out(self) -> None:
         """Send jobs, as many as there are places and some more."""
         if time.monotonic() - self._looked > 1:
-            places, first, self._looked = self._places(), self._looked < 0, time.monotonic()
-            if first and not places:
-                self.say(f"{self._address} has no workers yet, waiting for them")
-            self.count = max(1, places)
+            self._look()
         while self._queue and len(self._jobs) < self.count + max(self.count, _AHEAD):
             job = self._queue.popleft()
-            call = partial(_do, self._name, job)  # no argument, which Dask would look into
+            call = partial(place.do, self._name, job)  # no argument, which Dask would look into
             future = self._client.submit(call, pure=False, resources=self._resource)
             self._jobs[future] = job
             future.add_done_callback(self._ended.put)
 
-    def _places(self) -> int:
+    def _look(self) -> None:
         """Count the jobs that the workers can do at a time; refuse workers that can do none."""
-        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
-        places = sum(each["resources"].get(GPU, 0) if self._resource else each["nthreads"] for each in workers)
-        if workers and not places:
+        first, self._looked = self._looked < 0, time.monotonic()
+        workers = self._client.scheduler_info(n_workers=-1)["workers"]
+        places = (each["resources"].get(GPU, 0) if self._resource else each["nthreads"] for each in workers.values())
+        self.count, self._workers = max(1, total := int(sum(places))), set(workers)
+        if workers and not total:
             must = "must have workers with a GPU, which offer it as they start: dask worker --resources GPU=1"
             raise InputError(f"{self._address} {must}; or use --device cpu")
-        return int(places)
+        if first and not workers:
+            self.say(f"{self._address} has no workers yet, waiting for them")
 
     def _hold(self) -> None:
         """Let workers end what they have begun, and begin nothing."""
         if not self._held:
             self._held = True
-            self._client.run(_hold_place, self._name)
+            begun = self._client.run(place.hold, self._name, on_error="ignore")
+            self._begun.update(key for keys in begun.values() for key in keys)
             self._client.cancel([future for future in self._jobs if future.key not in self._begun])
 
     def _outcome(self, future: Future[Any], job: J) -> Outcome[J] | None:
-        """Translate what Dask says of a job; None if it was not begun."""
-        if future.status == "cancelled":
-            return None if self._held else Outcome(job, _LOST, died=True)
+        """Translate what Dask says of a job; None if it was not begun, and waits for another time."""
+        if future.status == "cancelled":  # by us, or as the connection was lost, after which nothing of it is known
+            self._again(job)
+            return None
         if future.status == "finished":
-            outcome = future.result()
-            return None if outcome is None else Outcome(job, *outcome)
+            worker, kind, value = future.result()
+            if kind == "done":
+                return Outcome(job, *value)
+            self._not_begun(worker, kind, value, job)
+            return None
         error: Any = future.exception()  # type: ignore[no-untyped-call]
         if isinstance(error, KilledWorker):
             return Outcome(job, "the machines that worked on it died one after another", died=True)
         if isinstance(error, InputError | CheckFailedError):
             raise error
-        return Outcome(job, in_a_line(error or Exception(_LOST)), died=True)
+        return Outcome(job, in_a_line(error or Exception("the cluster lost it")), died=True)
+
+    def _not_begun(self, worker: str, kind: str, reason: str, job: J) -> None:
+        """Deal with a worker that has not begun a job."""
+        if kind == "absent":  # of a scheduler that was started anew
+            self._install()
+        if kind == "refused" and worker in self._workers:
+            self._workers.discard(worker)
+            if not self._workers:
+                raise InputError(reason)
+            self.say(f"{worker} is sent away: {reason}")
+            self._client.retire_workers([worker])
+        self._again(job)
+
+    def _again(self, job: J) -> None:
+        if not self._held:
+            self._queue.appendleft(job)
 
     def _take_leave(self) -> None:
         """End processes, whatever they are doing."""
         with suppress(Exception):  # of a cluster that may have gone
-            self._client.cancel(list(self._jobs))
-            self._client.unregister_worker_plugin(self._name)
+            if self._client.status == "running":
+                self._client.cancel(list(self._jobs))
+                self._client.unregister_worker_plugin(self._name)
 
     def close(self) -> None:
         """End all processes; at once, whatever they are doing. A cluster of our own ends too."""
         self._closing.close()
 
 
+def _left_behind(dask_scheduler: Any) -> list[str]:
+    """List plugins of main processes that were killed."""
+    names = [name for name in dask_scheduler.worker_plugins if name.startswith(_PREFIX)]
+    return [name for name in names if name.removeprefix(_PREFIX) not in dask_scheduler.clients]
+
+
 def _own(count: int, resource: dict[str, int] | None) -> LocalCluster:
     settings: Any = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
-    return LocalCluster(n_workers=count, resources=resource, **settings)  # type: ignore[no-untyped-call]
+    with _deaf():
+        return LocalCluster(n_workers=count, resources=resource, **settings)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Let threads and processes that are begun, and all that they begin, hear no signal, which are for this one."""
+    resource_tracker.ensure_running()  # which would let them hear again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _client(address: Any) -> Client:
     return Client(address, timeout=_PATIENCE, set_as_default=False)  # type: ignore[no-untyped-call]
-
-
-class _Place(WorkerPlugin):
-    """The processes of a Dask worker, one for each of its threads that ever worked at the same time."""
-
-    def __init__(self, name: str, pool: Callable[..., Pool[Any]], fits: Callable[[], None] | None) -> None:
-        self.name, self.pool, self.fits = name, pool, fits
-        self.free, self.pools, self.held, self.ended = list[Any](), list[Any](), False, False
-
-    def setup(self, worker: Any) -> None:
-        multiprocessing.current_process().daemon = False  # a nanny starts workers as daemons, who may have no children
-
-    def teardown(self, worker: Any) -> None:
-        self.held = self.ended = True
-        for pool in self.pools:
-            pool.kill()
-
-    def do(self, job: Any) -> tuple[Any, ...] | None:
-        """Do a job; return an outcome without the job."""
-        if self.held:
-            return None
-        if self.fits is not None:
-            self.fits()
-            self.fits = None
-        self._tell("begun", get_worker().get_current_task())
-        if self.free:
-            pool = self.free.pop()
-        else:
-            pool = self.pool(say=partial(self._tell, "log"))
-            self.pools.append(pool)
-        pool.submit(job)
-        try:
-            while not (outcomes := pool.wait(1.0)):
-                if self.ended:
-                    return None
-        finally:
-            self.free.append(pool)
-        return tuple(outcomes[0][1:])
-
-    def _tell(self, kind: str, text: Any) -> None:
-        get_worker().log_event(self.name, [kind, text])
-
-
-def _do(name: str, job: Any) -> Any:
-    place: Any = get_worker().plugins[name]
-    return place.do(job)
-
-
-def _hold_place(name: str, dask_worker: Any) -> None:
-    dask_worker.plugins[name].held = True

@@ -142,7 +142,7 @@ class Pool(Generic[J]):
         """Give jobs to those who wait for one, and start processes for the others."""
         if self.stopped:
             return
-        idle = [each for each in self.processes if each.ready and each.job is None]
+        idle = [each for each in self.processes if each.ready and each.job is None and each.process.is_alive()]
         while idle and self.queue:
             idle.pop().give(self.queue.popleft(), self.timeout)
         starting = sum(not each.ready for each in self.processes)

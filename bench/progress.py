@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TextIO
@@ -47,7 +48,8 @@ class Display:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.bar.stop()
         done = int(self._state.completed) - self.failed
-        self._event("end", stopped=bool(kind), done=done, failed=self.failed)
+        stopped = kind is not None and issubclass(kind, KeyboardInterrupt)
+        self._event("end", stopped=stopped, done=done, failed=self.failed)
 
     @property
     def _state(self) -> Any:
@@ -88,8 +90,8 @@ class Display:
             self.last = f"{described(each)}: {value}"
             self._event("done", phase=self.phase, **each)
         before, self.finished = self.finished, self.finished + runs
-        fifth = max(1, self.wanted // 5)
-        if not self.console.is_terminal and self.finished // fifth > before // fifth:
+        fifths = [5 * count // max(1, self.wanted) for count in (before, self.finished)]
+        if not self.console.is_terminal and fifths[1] > fifths[0]:
             self.say(f"{self.phase}: {self.finished} of {self.wanted} runs done{self._outlook()}", event=False)
 
     def _outlook(self) -> str:
@@ -110,10 +112,16 @@ class Display:
             self._event("line", text=line)
 
     def _event(self, event: str, **told: Any) -> None:
-        if self.log is not None:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        if self.log is None:
+            return
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        try:
             self.log.write(json.dumps({"time": now, "event": event, **told}) + "\n")
             self.log.flush()
+        except OSError as error:  # the disk is full, or nobody reads any more: no reason to stop
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.log.fileno())  # for what is left to write, when it is closed
+            self.log = None
+            self.say(f"the log of --log-json ends here: {error.strerror}")
 
 
 def result(record: Mapping[str, Any], run: Run) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from bench.tables import console, plain_table
 
 _FRESH = 30
 """Seconds that a sign of life is good for; it is renewed every other second."""
+_FORGOTTEN = 86_400
+"""Seconds after which one is deleted: not sooner, as clocks of machines differ, and others look whether it is there."""
 _EVERY = 2
 _MOST = 10_000_000
 """Bytes that a sign of life may have."""
@@ -55,13 +57,14 @@ class Signs:
 
 
 def fresh(folder: Path) -> set[Path]:
-    """List signs of processes that are alive; delete those of the dead."""
+    """List signs of processes that are alive; delete those that are old."""
     alive = set()
     for path in folder.glob("[!.]*.json"):
         with suppress(FileNotFoundError):  # a process ends
-            if time.time() - path.stat().st_mtime < _FRESH:
+            age = time.time() - path.stat().st_mtime
+            if age < _FRESH:
                 alive.add(path)
-            else:
+            if age > _FORGOTTEN:
                 path.unlink()
     return alive
 

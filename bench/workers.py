@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from types import FrameType
 from typing import Any, NamedTuple
@@ -80,16 +80,19 @@ class Workers:
         how = self.how
         if how.device == "cuda" and how.scheduler is None:
             how = how._replace(workers=1)
-        arguments = work, how.workers, start_worker, [registry.plugins()], self.display.say, how.timeout
-        if how.executor == "pool":
-            return Pool(*arguments)
+        kind: Callable[..., Executor[Any]] = Pool if how.executor == "pool" else self._cluster()
+        result = kind(work, how.workers, start_worker, [registry.plugins()], self.display.say, how.timeout)
+        result.stopped = self.stopping
+        return result
+
+    def _cluster(self) -> Callable[..., Executor[Any]]:
         try:
             from bench.cluster import Cluster
         except ImportError as error:
             text = f"--executor dask needs the package distributed, which is not installed: {error}"
             raise InputError(f"{text}; pip install 'pathrnn[cluster]'") from None
-        seen = partial(fits, self.signs.own, VERSIONS)
-        return Cluster(*arguments, how.scheduler, how.device == "cuda", seen)
+        seen, gpu = partial(fits, self.signs.own, VERSIONS), self.how.device == "cuda"
+        return partial(Cluster, scheduler=self.how.scheduler, gpu=gpu, fits=seen)
 
     @property
     def _running(self) -> list[Any]:
@@ -129,6 +132,7 @@ class Workers:
             self.pool.submit(check)
         outcomes: dict[str, Outcome[Any]] = {}
         while len(outcomes) < len(checks):
+            self.signs.give([])
             for outcome in self.pool.wait(1.0):
                 self.tries[name := outcome.job.name] += 1
                 if outcome.died and self.tries[name] <= self.how.retries:

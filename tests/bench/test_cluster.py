@@ -79,19 +79,22 @@ def test_the_cluster_of_a_scheduler_survives_crashes_and_serves_again(
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGINT, signal.SIGTERM]])
+@pytest.mark.parametrize("private", [True, False])
 def test_signals_stop_a_run_on_a_cluster(
-    tiny: Path, tmp_path: Path, signals: list[signal.Signals], cluster: tuple[str, list[subprocess.Popen[bytes]]]
+    tiny: Path, tmp_path: Path, signals: list[signal.Signals], private: bool, request: pytest.FixtureRequest
 ) -> None:
+    """Sent to the whole group, as by a terminal or by Slurm; processes of a private cluster are of that group."""
+    where = ("--executor", "dask") if private else ("--scheduler", request.getfixturevalue("cluster")[0])
     tiny.write_text(
         LONGER.replace("digits_rows = 300", "digits_rows = 2000").replace("tuning_seeds = 1", "tuning_seeds = 5")
     )
-    process = run(tiny, tmp_path, "--scheduler", cluster[0], "--stack", "1")
+    process = run(tiny, tmp_path, *where, "--workers", "2", "--stack", "1")
     records = tmp_path / "tiny" / "records"
     until(lambda: list(records.glob("*.json")))
     time.sleep(1.5)  # others have begun, and the main process knows of them
     before, start = len(list(records.glob("*.json"))), time.monotonic()
     for each in signals:
-        process.send_signal(each)
+        os.killpg(process.pid, each)
         time.sleep(0.3)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
@@ -121,6 +124,24 @@ def test_a_scheduler_that_goes_or_is_not_there_is_told(
     must = f"Error: --scheduler must be the address of a running Dask scheduler, got {address}: "
     assert again.stderr.splitlines()[-1].startswith(must)
     assert "Traceback" not in errors + again.stderr
+
+
+@pytest.mark.parametrize("seconds", [0.8, 1.6])
+def test_a_signal_while_a_cluster_starts(tiny: Path, tmp_path: Path, seconds: float) -> None:
+    tiny.write_text(LONGER)
+    process = run(tiny, tmp_path, "--executor", "dask", "--workers", "2")
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+
+
+def test_an_address_of_another_form_is_refused(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    result = bench("run", tiny, "--results", tmp_path, "--scheduler", "tcp://127.0.0.1")
+    assert result.returncode == 2
+    must = "Error: --scheduler must be an address such as tcp://10.0.0.1:8786, got tcp://127.0.0.1\n"
+    assert result.stderr == must
 
 
 def test_a_machine_that_does_not_fit_is_told(tmp_path: Path) -> None:

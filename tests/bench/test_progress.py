@@ -72,8 +72,8 @@ def test_what_is_no_terminal_gets_lines(bench: Bench, tiny: Path, tmp_path: Path
     assert result.returncode == 0, result.stderr
     assert "\x1b" not in result.stderr
     lines = [line for line in result.stderr.splitlines() if line.startswith("tuning: ")]
-    assert len(lines) == 6
-    pattern = r"tuning: 3 of 6 runs done, about \d+ s left; momentum in path space on digits_rows, seed \d, rate 0.01: "
+    assert len(lines) == 5
+    pattern = r"tuning: 4 of 6 runs done, about \d+ s left; momentum in path space on digits_rows, seed \d, rate 0.01: "
     assert re.match(pattern, lines[2])
     events = [json.loads(line) for line in result.stdout.splitlines()]
     assert [each["event"] for each in events].count("done") == 8
