@@ -6,16 +6,17 @@ import hashlib
 import io
 import json
 import logging
+import math
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from bench.environment import environment, name
-from bench.errors import in_a_line
+from bench.environment import environment, name, sources
+from bench.errors import InputError, in_a_line
 from bench.files import write, writing
-from bench.runs import Run
+from bench.runs import Run, counted
 
 if TYPE_CHECKING:
     from bench.spaces import Step
@@ -54,24 +55,22 @@ class Checkpoints(NamedTuple):
         with suppress(OSError):  # it is not there, or there are others
             self.folder.rmdir()
 
-    def groups(self, missing: Sequence[Run], done: Collection[str]) -> list[list[Run]]:
-        """List runs that were in progress together, and can go on so; delete what is of runs that are done.
+    def groups(self, runs: Sequence[Run], done: Collection[str]) -> list[list[Run]]:
+        """List runs that were in progress together, and can go on so.
 
         Args:
-            missing: runs that have no record.
-            done: addresses of runs that have one.
+            runs: runs to look for.
+            done: addresses of those that have a record; some of a group may have, where a process died in between.
 
         Returns:
             The groups.
         """
-        runs, result = {run.key: run for run in missing}, []
+        known, result = {run.key: run for run in runs}, []
         for path in sorted(self.folder.glob("[!.]*.pt")):
             keys = _keys(path)
-            if all(key in runs for key in keys):
-                result.append([runs.pop(key) for key in keys])
-            if all(key in done for key in keys):
-                path.unlink(missing_ok=True)
-        return [group for group in result if group]
+            if all(key in known for key in keys) and any(key not in done for key in keys):
+                result.append([known.pop(key) for key in keys])
+        return result
 
 
 class Checkpoint:
@@ -85,6 +84,7 @@ class Checkpoint:
 
     def __init__(self, path: Path, runs: Sequence[Run], every: float) -> None:
         self.path, self.runs, self.every, self.last = path, runs, every, time.monotonic()
+        self.tried = False
 
     @property
     def due(self) -> bool:
@@ -100,11 +100,18 @@ class Checkpoint:
         """
         try:
             body = _packed(state)
+            if not self.tried:  # what cannot be read is not worth writing
+                _unpacked(body, _hash(body), "cpu")
+                self.tried = True
             header = {"runs": [run.key for run in self.runs], "environment": _here(device), "digest": _hash(body)}
             with writing(self.path.parent):
                 write(self.path, json.dumps(header).encode() + b"\n" + body)
-        except Exception as error:  # the folder is full, or what a foreign rule keeps cannot be written
-            _LOG.warning("no checkpoint of %s: %s", self.runs[0].name, in_a_line(error))
+        except InputError as error:
+            _LOG.warning("no checkpoint of %s: %s", self.runs[0].name, error)
+        except Exception:  # whatever torch raises at what a foreign rule keeps
+            rule, text = self.runs[0].rule.optimizer, "the state_dict of %s must hold nothing but tensors and numbers"
+            _LOG.warning(f"no checkpoint of %s: {text}", self.runs[0].name, rule)
+            self.every = math.inf
         self.last = time.monotonic()
 
     def load(self, device: Any) -> dict[str, Any] | None:
@@ -122,15 +129,12 @@ class Checkpoint:
             if told["environment"] != _here(device) or told["runs"] != [run.key for run in self.runs]:
                 _LOG.warning("%s was made elsewhere, or by other code; its runs begin anew", self.path)
                 return None
-            state = _unpacked(body, told["digest"], device)
+            return _unpacked(body, told["digest"], device)
         except FileNotFoundError:
             return None
         except Exception as error:  # it is damaged, or of a foreign rule
             _LOG.warning("%s cannot be read: %s; its runs begin anew", self.path, in_a_line(error))
             return None
-        count = f"{len(self.runs)} run{'s' * (len(self.runs) != 1)}"
-        _LOG.warning("%s of %s: going on at update %d", count, self.runs[0].name, state["update"])
-        return state
 
 
 def _packed(state: dict[str, Any]) -> bytes:
@@ -157,11 +161,23 @@ class Resumable(Protocol):
         """Go on from a state, bit for bit."""
 
 
-def resume(training: Resumable, checkpoint: Checkpoint | None, device: Any) -> None:
-    """Go on where a checkpoint was made, if there is one."""
+T = TypeVar("T", bound=Resumable)
+
+
+def resumed(make: Callable[[], T], checkpoint: Checkpoint | None, device: Any) -> T:
+    """Make a training that goes on where a checkpoint was made, if there is one; else it begins anew."""
+    training = make()
     state = None if checkpoint is None else checkpoint.load(device)
-    if state is not None:
+    if checkpoint is None or state is None:
+        return training
+    try:
         training.go_on(state)
+    except Exception as error:  # whatever a foreign rule raises
+        _LOG.warning("%s cannot be used: %s; its runs begin anew", checkpoint.path, in_a_line(error))
+        return make()
+    first, count = checkpoint.runs[0].name, counted(len(checkpoint.runs))
+    _LOG.warning("%s of %s: going on at update %d", count, first, state["update"])
+    return training
 
 
 def kept_of(step: Step, device: Any) -> dict[str, Any]:
@@ -185,7 +201,8 @@ def put_back(state: dict[str, Any], step: Step, device: Any) -> None:
 
 def _here(device: Any) -> dict[str, Any]:
     """Describe what must be alike, so that training goes on bit for bit."""
-    return environment() | {"device": name(device)}
+    alike = {key: value for key, value in environment().items() if key not in {"commit", "dirty"}}
+    return alike | {"device": name(device), "sources": sources()}
 
 
 def _keys(path: Path) -> list[str]:

@@ -6,6 +6,8 @@ import functools
 import hashlib
 import platform
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,21 @@ def environment() -> dict[str, str | int | bool]:
         "device": "cpu",
         "plugins": ", ".join(plugins()),
     }
+
+
+@functools.cache
+def sources() -> str:
+    """Hash the code that trains: of this project, and the modules of plug-ins."""
+    from bench.registry import plugins
+
+    found = find_spec("pathrnn")
+    folders = [Path(__file__).parent, *map(Path, (found and found.submodule_search_locations) or ())]
+    files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
+    files += [Path(str(sys.modules[each].__file__)) for each in plugins()]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
 
 
 def name(device: torch.device) -> str:

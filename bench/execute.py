@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from bench.errors import CheckFailedError
 from bench.jobs import Check
 from bench.progress import Display
-from bench.runs import Run, described, named
+from bench.runs import Run, counted, described, named
 from bench.store import Store
 from bench.suite import Suite
 from bench.tuning import choose, grow
@@ -68,7 +68,7 @@ def _sound(tuning: Sequence[Run], failed: Mapping[str, str]) -> list[Run]:
 
 def _failures(store: Store, first: Run, failed: Mapping[str, str], untested: int) -> str:
     name = described(named(first))
-    lines = f"{len(failed)} runs failed" + (f", {untested} had to wait for them" if untested else "")
+    lines = f"{counted(len(failed))} failed" + (f", {untested} had to wait for them" if untested else "")
     reason = failed[first.key].removeprefix(f"{name}: ")
     return f"{lines}; the first: {name}: {reason}; python -m bench status {store.folder} lists them"
 

@@ -30,12 +30,12 @@ def kind(run: Run) -> str | None:
     return run.model_copy(update={"index": 0, "lr": rate}).specification
 
 
-def stacks(runs: Sequence[Run], device: str, most: int) -> list[list[Run]]:
+def stacks(runs: Sequence[Run], device: str | None, most: int) -> list[list[Run]]:
     """Group runs by what to train together.
 
     Args:
         runs: the specifications.
-        device: where to train.
+        device: where to train; None for another machine's GPU, which halves a stack that is too large for it.
         most: the largest stack; it is smaller where the device takes less, and 1 where runs are trained alone.
 
     Returns:
@@ -44,7 +44,12 @@ def stacks(runs: Sequence[Run], device: str, most: int) -> list[list[Run]]:
     kinds: dict[str, list[Run]] = {}
     for run in runs:
         kinds.setdefault(kind(run) or run.key, []).append(run)
-    return [part for group in kinds.values() for part in _cut(group, max(1, min(most, capacity(group[0], device))))]
+    return [part for group in kinds.values() for part in _cut(group, largest(group[0], device, most))]
+
+
+def largest(run: Run, device: str | None, most: int) -> int:
+    """Tell how many runs like this one to train together, but no more than ``most``; see :func:`stacks`."""
+    return max(1, most if device is None else min(most, capacity(run, device)))
 
 
 def _cut(runs: Sequence[Run], most: int) -> list[list[Run]]:

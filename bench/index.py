@@ -43,9 +43,10 @@ class Index:
         Raises:
             InputError: it cannot be read.
         """
+        parts = [self._read(path) for path in self._part_files()]  # first: somebody may compact meanwhile
         profiles = {profile: dict(names) for profile, names in self._read(self.whole).items()}
-        for path in self._part_files():
-            for profile, names in self._read(path).items():
+        for part in parts:
+            for profile, names in part.items():
                 own = {each["name"] for each in names.values()}
                 kept = {key: each for key, each in profiles.get(profile, {}).items() if each["name"] not in own}
                 profiles[profile] = kept | names
@@ -95,8 +96,9 @@ class Index:
         if before:
             self._write_whole(self.profiles())
             for path, content in before.items():
-                if path.read_bytes() == content:
-                    path.unlink()
+                with suppress(FileNotFoundError):  # somebody else compacts
+                    if path.read_bytes() == content:
+                        path.unlink()
             with suppress(OSError):  # others have written there
                 self.parts.rmdir()
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import registry
 from bench.checkpoints import Checkpoints
 from bench.entries import TaskEntry
+from bench.environment import sources
 from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.progress import result
 from bench.runs import METHOD_VERSION, RECORD_VERSION, Run
 from bench.store import Store
-
-VERSIONS = METHOD_VERSION, RECORD_VERSION
 
 
 class Job(NamedTuple):
@@ -52,15 +52,20 @@ class Check(NamedTuple):
     outlines: Sequence[Run]
 
 
-def fits(sign: Path, versions: tuple[int, int]) -> None:
+def versions() -> dict[str, str | int]:
+    """Tell what all machines of a cluster must have in common."""
+    return {"method": METHOD_VERSION, "record": RECORD_VERSION, "code": sources(), "torch": version("torch")}
+
+
+def fits(sign: Path, wanted: dict[str, str | int]) -> None:
     """See whether this machine can work for a main process that has left a sign of life."""
     here = platform.node()
     if not sign.exists():
         folder = sign.parent.parent
         raise InputError(f"all machines of a cluster must share the folder of results, {here} does not see {folder}")
-    if versions != VERSIONS:
-        text = f"all machines of a cluster must have the same version of this package, {here} has method and record"
-        raise InputError(f"{text} versions {VERSIONS}, not {versions}")
+    if (own := versions()) != wanted:
+        other = ", ".join(f"{name} {own[name]}, not {each}" for name, each in wanted.items() if own[name] != each)
+        raise InputError(f"all machines of a cluster must have the same code and torch, {here} has {other}")
 
 
 def start_worker(plugins: list[str]) -> None:
@@ -106,16 +111,17 @@ def _train(job: Job) -> list[dict[str, Any]]:
 
     store, kept = Store(job.folder), job.checkpoints
     missing = [run for run in job.runs if not store.has(run)]  # others may work for the same folder
-    together = job.stacked and missing and kind(missing[0]) is not None
+    runs = job.runs if missing and kept and kept.path(job.runs).exists() else missing
     try:
-        if together:
-            records = train_stack(missing, job.device, kept)
+        if job.stacked and missing and kind(missing[0]) is not None:
+            records = train_stack(runs, job.device, kept)
         else:
-            records = [train(run, job.device, kept and kept.of([run])) for run in missing]
+            records = [train(run, job.device, kept and kept.of([run])) for run in runs]
     except InputError as error:  # a setting of this run, which is no reason to stop the others
         raise CheckFailedError(str(error)) from error
-    for record in records:
+    new = [(record, run) for record, run in zip(records, runs, strict=True) if run in missing]
+    for record, _ in new:
         store.save(record)
     if kept is not None:
-        kept.forget(missing)
-    return [result(record, run) for record, run in zip(records, missing, strict=True)]
+        kept.forget(runs)
+    return [result(record, run) for record, run in new]

@@ -135,6 +135,11 @@ def named(run: Run) -> dict[str, Any]:
     return {"key": run.key, "lr": run.lr, "index": run.index, "role": run.role, **labels(run)}
 
 
+def counted(count: int) -> str:
+    """Say how many runs."""
+    return f"{count} run{'s' * (count != 1)}"
+
+
 def described(names: Mapping[str, Any]) -> str:
     """Say which run :func:`named` is of."""
     place = f"{names['rule_name']} in {names['space']} space on {names['name']}"

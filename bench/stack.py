@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.checkpoints import Checkpoint, Checkpoints, kept_of, put_back, resume
+from bench.checkpoints import Checkpoint, Checkpoints, kept_of, put_back, resumed
 from bench.device import calls, out_of_memory
 from bench.errors import CheckFailedError, InputError
 from bench.groups import CHUNK
@@ -69,7 +69,7 @@ def train_stack(
 
 def _train(runs: Sequence[Run], device: str, checkpoint: Checkpoint | None) -> list[dict[str, Any]]:
     task = task_of(runs[0].task).to(device)
-    training, test = Training(runs, task, checkpoint), runs[0].role == "test"
+    training, test = resumed(lambda: Training(runs, task, checkpoint), checkpoint, task.device), runs[0].role == "test"
     for progress in training.updates():
         for replica, validation in training.evaluate(task.validation):
             if training.logs[replica].note(progress[replica], validation):
@@ -119,7 +119,6 @@ class Training:
         Yields:
             How far each replica is.
         """
-        resume(self, self.checkpoint, self.task.device)
         began, evaluations, steps = time.perf_counter(), stops(self.runs[0]), self.steps()
         while self.update < self.runs[0].updates:
             self.losses.append(next(steps))

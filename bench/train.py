@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from bench import registry
-from bench.checkpoints import Checkpoint, kept_of, put_back, resume
+from bench.checkpoints import Checkpoint, kept_of, put_back, resumed
 from bench.entries import TaskEntry
 from bench.errors import CheckFailedError, InputError, in_a_line
 from bench.log import Log, Progress
@@ -209,7 +209,7 @@ def train(run: Run, device: str = "cpu", checkpoint: Checkpoint | None = None) -
         CheckFailedError: an optimizer, a loss or the machine failed, which is no divergence.
     """
     task = task_of(run.task).to(device)
-    training = _Alone(run, task, checkpoint)
+    training = resumed(lambda: _Alone(run, task, checkpoint), checkpoint, task.device)
     model, log = training.model, training.log
     try:
         for at in training.updates():
@@ -256,7 +256,6 @@ class _Alone:
 
     def updates(self) -> Iterator[Progress]:
         """Train; stop at each of the evenly spaced evaluations; DivergedError where the loss is no longer finite."""
-        resume(self, self.checkpoint, self.task.device)
         task, model, evaluations, began = self.task, self.model, stops(self.run), time.perf_counter()
         for chosen in islice(order_of(self.run, task), self.update, self.run.updates):
             places = chosen.to(task.device)

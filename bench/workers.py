@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 from bench import registry
 from bench.checkpoints import Checkpoints
 from bench.errors import CheckFailedError, InputError
-from bench.jobs import VERSIONS, Check, Job, fits, start_worker, work
+from bench.jobs import Check, Job, fits, start_worker, versions, work
 from bench.pool import Executor, Outcome, Pool
 from bench.progress import Display
-from bench.runs import Run
+from bench.runs import Run, counted
 from bench.status import Signs
 from bench.store import Store
 
@@ -91,7 +91,7 @@ class Workers:
         except ImportError as error:
             text = f"--executor dask needs the package distributed, which is not installed: {error}"
             raise InputError(f"{text}; pip install 'pathrnn[cluster]'") from None
-        seen, gpu = partial(fits, self.signs.own, VERSIONS), self.how.device == "cuda"
+        seen, gpu = partial(fits, self.signs.own, versions()), self.how.device == "cuda"
         return partial(Cluster, scheduler=self.how.scheduler, gpu=gpu, fits=seen)
 
     @property
@@ -112,7 +112,7 @@ class Workers:
         if "pool" in self.__dict__:
             self.pool.stopped = True
         running = sum(len(job.runs) for job in self._running if isinstance(job, Job))
-        self.display.say(f"stopping when what has begun has ended, {_runs(running)}; once more: at once")
+        self.display.say(f"stopping when what has begun has ended, {counted(running)}; once more: at once")
 
     def available(self, checks: Sequence[Check]) -> list[str]:
         """Look at tasks and arms, before anything is trained; leave out tasks whose data are not on this machine.
@@ -177,7 +177,7 @@ class Workers:
         missing = self.missing(runs)
         self._require_going_on()
         self.display.begin(phase, len(runs), len(missing), total)
-        groups = self._groups(missing, stacked)
+        groups = self._groups(runs, missing, stacked)
         if self.signs.others():  # lest both begin with the same
             random.Random(str(self.signs.own)).shuffle(groups)
         for own in groups:
@@ -189,27 +189,35 @@ class Workers:
             self.display.show(len(running))
             left -= sum(map(self._settle, self.pool.wait(1.0)))
             self._require_going_on()
+        if self.checkpoints:
+            self.checkpoints.forget(runs)  # of stacks that were trained otherwise, in the end
 
-    def _groups(self, runs: Sequence[Run], stacked: bool) -> list[list[Run]]:
-        """Group runs by what a worker does at a time; those that were in progress together stay so."""
-        if not stacked or not runs:
-            return [[run] for run in runs]
-        from bench.groups import stacks
+    def _groups(self, runs: Sequence[Run], missing: Sequence[Run], stacked: bool) -> list[list[Run]]:
+        """Group missing runs by what a worker does at a time; those that were in progress together stay so."""
+        if not stacked or not missing:
+            return [[run] for run in missing]
+        from bench.groups import largest, stacks
 
+        how, share = self.how, -(-len(missing) // self.pool.count)  # no worker shall wait for a stack of another
+        device = None if how.scheduler and how.device == "cuda" else how.device
         begun = self.checkpoints.groups(runs, self.done) if self.checkpoints else []
-        others = [run for run in runs if not any(run in group for group in begun)]
-        share = -(-len(runs) // self.pool.count)  # no worker shall wait for a stack of another
-        return [*begun, *stacks(others, self.how.device, min(share, self.how.most or share))]
+        begun = [own for own in begun if len(own) <= largest(own[0], device, how.most or len(own))]
+        others = [run for run in missing if not any(run in group for group in begun)]
+        return [*begun, *stacks(others, device, min(share, how.most or share))]
 
     def _settle(self, outcome: Outcome[Job]) -> int:
         """Try again what may succeed, and note what failed; count the runs that are settled."""
-        runs = outcome.job.runs
+        runs = [run for run in outcome.job.runs if run.key not in self.done]
         if not outcome.reason:
+            told = {each["key"] for each in outcome.value}
+            self.display.trouble(
+                "found", [run for run in runs if run.key not in told], "another process made its record"
+            )
             self.display.ended(len(runs), outcome.value)
             return len(runs)
         if self.stopping and outcome.died:  # unfinished, not failed
             return 0
-        if len(runs) == 1:  # to take a stack apart is no try
+        if len(outcome.job.runs) == 1:  # to take a stack apart is no try
             self.tries[runs[0].key] += 1
         left = [run for run in runs if not self.store.has(run)]
         jobs = self._again(outcome, left)
@@ -220,17 +228,17 @@ class Workers:
         for run in failed:
             self._give_up(run, outcome)
         self.display.trouble("again", again, outcome.reason)
-        text = f"{_runs(len(left))} of {runs[0].name}: {outcome.reason}" + ("; trying again" if again else "")
+        text = f"{counted(len(left))} of {runs[0].name}: {outcome.reason}" + ("; trying again" if again else "")
         self.display.say(text, event=False)
         self.display.ended(len(runs) - len(again), [], len(failed))
         return len(runs) - len(again)
 
     def _again(self, outcome: Outcome[Job], left: Sequence[Run]) -> list[Job]:
         """List what may succeed another time: after a death, or without the others of its stack."""
-        job, whole = outcome.job, len(left) == len(outcome.job.runs)
+        job = outcome.job
         if len(job.runs) > 1:
-            if outcome.died and whole and self.checkpoints and self.checkpoints.path(left).exists():
-                name = self.checkpoints.path(left).name
+            if outcome.died and left and self.checkpoints and self.checkpoints.path(job.runs).exists():
+                name = self.checkpoints.path(job.runs).name
                 self.tries[name] += 1
                 if self.tries[name] <= self.how.retries:
                     return [job]
@@ -245,7 +253,3 @@ class Workers:
         self.display.trouble("failed", [run], outcome.reason, tries=tries)
         if self.checkpoints:
             self.checkpoints.forget([run])
-
-
-def _runs(count: int) -> str:
-    return f"{count} run{'s' * (count != 1)}"

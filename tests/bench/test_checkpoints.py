@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from bench import environment, registry
+from bench import suite as suites
 from bench.checkpoints import Checkpoint, Checkpoints
 from bench.errors import CheckFailedError
 from bench.runs import Run
@@ -46,6 +49,21 @@ class CuttingOff(Checkpoints):
 
     def of(self, runs: Sequence[Run]) -> Checkpoint:
         return CutOff(self.path(runs), runs, self.every)
+
+
+class CutEarly(Checkpoints):
+    """Checkpoints after the third update."""
+
+    def of(self, runs: Sequence[Run]) -> Checkpoint:
+        checkpoint = CutOff(self.path(runs), runs, self.every)
+        checkpoint.updates = 14
+        return checkpoint
+
+    def cut(self, runs: Sequence[Run]) -> None:
+        torch.set_num_threads(1)
+        environment.environment.cache_clear()  # which knows how many threads there are
+        with pytest.raises(CheckFailedError, match="cut off"):
+            train_stack(runs, checkpoints=self)
 
 
 def both(folder: Path) -> tuple[Checkpoints, Checkpoints]:
@@ -110,6 +128,55 @@ def test_a_checkpoint_that_is_damaged_or_of_another_machine_is_left(
         records = train_stack(runs, checkpoints=going_on)
     assert "begin anew" in caplog.text
     assert [outcome(own) for own in records] == [outcome(own) for own in train_stack(runs)]
+
+
+class Keeping(torch.optim.SGD):
+    """A rule that keeps what nobody should read back, or refuses what it kept."""
+
+    foreign = True
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "foreign": Path("a") if self.foreign else 1}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        raise KeyError("my_buffer")
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_rule_whose_state_cannot_be_kept_is_trained_all_the_same(
+    foreign: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.OPTIMIZERS, "SGD", f"{__name__}:Keeping")
+    monkeypatch.setattr(Keeping, "foreign", foreign)
+    (own,) = replicas(OUTLINES[DIVERGING], (0.01,), seeds=1, updates=20)
+    cutting, going_on = both(tmp_path)
+    with caplog.at_level(logging.WARNING):
+        with pytest.raises(CheckFailedError, match="cut off"):
+            train(own, checkpoint=cutting.of([own]))
+        record = train(own, checkpoint=going_on.of([own]))
+    assert outcome(record) == outcome(train(own))
+    told = "the state_dict of SGD must hold nothing but tensors and numbers" if foreign else "its runs begin anew"
+    assert told in caplog.text
+    assert going_on.path([own]).exists() is not foreign
+
+
+def test_a_stack_of_which_some_records_were_written_goes_on(bench: Bench, tiny: Path, tmp_path: Path) -> None:
+    """A process that died between two records of a stack; and with smaller stacks, it begins anew."""
+    tiny.write_text(TINY.replace(", mnist_rows = 1", "").replace('["weight", "path"]', '["path"]'))
+    assert bench("run", tiny, "--results", tmp_path).returncode == 0
+    expected, folder = outcomes(tmp_path / "tiny"), tmp_path / "tiny"
+    runs = suites.load(tiny).tuning_runs("embedded", ["digits_rows"])
+    for options, going_on in (((), True), (("--stack", "1"), False)):
+        records = [folder / "records" / f"{own.key}.json" for own in runs]
+        records[0].unlink()
+        kept = records[1].read_bytes()
+        CutEarly(folder / "checkpoints", 0.0).cut(runs)
+        result = bench("run", tiny, "--results", tmp_path, *options)
+        assert result.returncode == 0, result.stderr
+        assert ("2 runs of digits_rows: going on at update 3" in result.stderr) is going_on
+        assert not (folder / "checkpoints").exists()
+        assert records[1].read_bytes() == kept
+        assert outcomes(folder).equals(expected)
 
 
 def test_a_long_run_that_is_killed_goes_on(bench: Bench, tiny: Path, tmp_path: Path) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from bench.errors import InputError
-from bench.jobs import VERSIONS, fits
+from bench.jobs import fits, versions
 from tests.bench.conftest import ROOT, TINY, Bench
 from tests.bench.test_faults import FAULTY, PLUGIN, contents, outcomes, run, workers_of
 
@@ -108,6 +113,79 @@ def test_signals_stop_a_run_on_a_cluster(
     assert len(list(records.glob("*.json"))) - before == ended  # nothing goes on
 
 
+class Wire:
+    """What lies between a main process and a scheduler; it can be cut, and mends at once."""
+
+    def __init__(self, address: str) -> None:
+        host, _, port = address.removeprefix("tcp://").rpartition(":")
+        self.target, self.pairs = (host, int(port)), list[socket.socket]()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.address = f"tcp://127.0.0.1:{self.server.getsockname()[1]}"
+        threading.Thread(target=self.serve, daemon=True).start()
+
+    def serve(self) -> None:
+        while True:
+            try:
+                ours, _ = self.server.accept()
+            except OSError:
+                return
+            theirs = socket.create_connection(self.target)
+            self.pairs += [ours, theirs]
+            for each in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=self.pump, args=each, daemon=True).start()
+
+    @staticmethod
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                target.sendall(data)
+
+    def cut(self) -> None:
+        for each in self.pairs:
+            with suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+            each.close()
+        self.pairs = []
+
+
+def test_a_connection_that_is_lost_costs_no_try(
+    bench: Bench, tiny: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+) -> None:
+    tiny.write_text(
+        LONGER.replace("digits_rows = 300", "digits_rows = 1000").replace("tuning_seeds = 1", "tuning_seeds = 3")
+    )
+    wire = Wire(cluster[0])
+    process = run(tiny, tmp_path, "--scheduler", wire.address, "--stack", "1", "--retries", "0")
+    until(lambda: contents(tmp_path / "tiny"))
+    wire.cut()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert len(contents(tmp_path / "tiny")) == 16
+    wire.server.close()
+
+
+def test_a_worker_of_other_code_that_joins_late_is_sent_away(
+    tiny: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
+) -> None:
+    address, processes = cluster
+    tiny.write_text(
+        LONGER.replace("digits_rows = 300", "digits_rows = 1500").replace("tuning_seeds = 1", "tuning_seeds = 4")
+    )
+    shutil.copytree(ROOT / "bench", tmp_path / "other" / "bench", ignore=shutil.ignore_patterns("__pycache__"))
+    with open(tmp_path / "other" / "bench" / "train.py", "a", encoding="utf-8") as file:
+        file.write("# a change\n")
+    process = run(tiny, tmp_path, "--scheduler", address, "--stack", "1")
+    until(lambda: contents(tmp_path / "tiny"))
+    late = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "other")}
+    quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": tmp_path / "other"}
+    processes.append(subprocess.Popen(late, env=environment, start_new_session=True, **quiet))
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    assert " is sent away: all machines of a cluster must have the same code and torch, " in errors
+    assert len(contents(tmp_path / "tiny")) == 20
+
+
 def test_a_scheduler_that_goes_or_is_not_there_is_told(
     bench: Bench, tiny: Path, tmp_path: Path, cluster: tuple[str, list[subprocess.Popen[bytes]]]
 ) -> None:
@@ -146,9 +224,9 @@ def test_an_address_of_another_form_is_refused(bench: Bench, tiny: Path, tmp_pat
 
 def test_a_machine_that_does_not_fit_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="must share the folder of results"):
-        fits(tmp_path / "tiny" / "working" / "there.json", VERSIONS)
+        fits(tmp_path / "tiny" / "working" / "there.json", versions())
     sign = tmp_path / "here.json"
     sign.touch()
-    fits(sign, VERSIONS)
-    with pytest.raises(InputError, match="must have the same version of this package"):
-        fits(sign, (VERSIONS[0], VERSIONS[1] - 1))
+    fits(sign, versions())
+    with pytest.raises(InputError, match=r"must have the same code and torch, .* has code "):
+        fits(sign, versions() | {"code": "another"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -141,13 +142,19 @@ def test_kill_9_at_any_moment_loses_and_changes_nothing(bench: Bench, tiny: Path
 def test_two_at_a_time_in_one_folder(bench: Bench, tiny: Path, tmp_path: Path) -> None:
     text = TINY.replace(", mnist_rows = 1", "").replace("digits_rows = 6", "digits_rows = 100")
     tiny.write_text(text.replace("test_seeds = 2", "test_seeds = 6"))
-    both = [run(tiny, tmp_path / "both", "--workers", "1", "--stack", "1") for _ in range(2)]
+    logs = [tmp_path / "one", tmp_path / "other"]
+    options = ("--workers", "1", "--stack", "1", "--log-json")
+    both = [run(tiny, tmp_path / "both", *options, str(log)) for log in logs]
     for process in both:
         assert process.wait(timeout=300) == 0
         process.communicate()
     assert bench("run", tiny, "--results", tmp_path / "alone").returncode == 0
     assert set(contents(tmp_path / "both" / "tiny")) == set(contents(tmp_path / "alone" / "tiny"))
     assert not (tmp_path / "both" / "tiny" / "working").exists()
+    events = [[json.loads(line) for line in log.read_text().splitlines()] for log in logs]
+    trained = [{each["key"] for each in own if each["event"] == "done"} for own in events]
+    assert len(trained[0] | trained[1]) == 16
+    assert len(trained[0] & trained[1]) <= 8  # what both had begun at the same time; half of it at most
     pd.testing.assert_frame_equal(outcomes(tmp_path / "both" / "tiny"), outcomes(tmp_path / "alone" / "tiny"))
 
 

@@ -233,7 +233,7 @@ def test_rules_that_work_entry_by_entry_take_neighbours_of_a_rate_as_one() -> No
     ordered = sorted(runs, key=lambda run: run.lr)
     training = stack.Training(ordered, task_of(runs[0].task))
     next(training.steps())
-    rules = training.step.__closure__[0].cell_contents.rule
+    rules = training.step.optimizer.rule
     assert isinstance(rules, Replicas)
     assert [part.at for part in rules.parts] == [slice(0, 2), slice(2, 4)]
     moments = rules.state[training.parameters[0]]["exp_avg"]
