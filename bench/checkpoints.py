@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from bench.environment import environment, name, sources
 from bench.errors import InputError, in_a_line
 from bench.files import write, writing
+from bench.registry import plugins
 from bench.runs import Run, counted
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ def put_back(state: dict[str, Any], step: Step, device: Any) -> None:
 def _here(device: Any) -> dict[str, Any]:
     """Describe what must be alike, so that training goes on bit for bit."""
     alike = {key: value for key, value in environment().items() if key not in {"commit", "dirty"}}
-    return alike | {"device": name(device), "sources": sources()}
+    return alike | {"device": name(device), "sources": sources(tuple(plugins()))}
 
 
 def _keys(path: Path) -> list[str]:

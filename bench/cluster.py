@@ -8,7 +8,7 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
@@ -36,12 +36,9 @@ class Cluster(Generic[J]):
     its jobs to another.
 
     Args:
-        work: does a job; importable.
+        pool: makes a pool from ``count`` and ``say``, in a worker.
         count: workers of a cluster of our own, where no ``scheduler`` is given.
-        start: called in each process before its first job; importable.
-        arguments: arguments of ``start``.
         say: takes lines that processes log.
-        timeout: seconds that a job may take; None for any time.
         scheduler: address of the scheduler of a cluster, such as ``"tcp://10.0.0.1:8786"``.
         gpu: whether a job takes a GPU: workers then must offer the resource ``GPU``.
         fits: raises InputError in a worker that cannot take part; importable.
@@ -52,12 +49,9 @@ class Cluster(Generic[J]):
 
     def __init__(
         self,
-        work: Callable[[J], Any],
+        pool: Callable[..., Pool[J]],
         count: int,
-        start: Callable[..., None],
-        arguments: Sequence[Any],
         say: Callable[[str], None],
-        timeout: float | None = None,
         scheduler: str | None = None,
         gpu: bool = False,
         fits: Callable[[], None] | None = None,
@@ -72,7 +66,7 @@ class Cluster(Generic[J]):
         self._jobs: dict[Future[Any], J] = {}
         self._begun, self._workers, self._looked = set[str](), set[str](), -1.0
         self._address = scheduler or "the cluster"
-        self._place = partial(place.Place, pool=partial(Pool, work, 1, start, arguments, timeout=timeout), fits=fits)
+        self._place = partial(place.Place, pool=partial(pool, count=1), fits=fits)
         try:
             self._open(count, scheduler)
         except BaseException:

@@ -42,14 +42,12 @@ def environment() -> dict[str, str | int | bool]:
 
 
 @functools.cache
-def sources() -> str:
-    """Hash the code that trains: of this project, and the modules of plug-ins."""
-    from bench.registry import plugins
-
+def sources(modules: tuple[str, ...] = ()) -> str:
+    """Hash the code of this project, and of modules that are imported."""
     found = find_spec("pathrnn")
     folders = [Path(__file__).parent, *map(Path, (found and found.submodule_search_locations) or ())]
     files = [path for folder in folders for path in sorted(folder.rglob("*.py"))]
-    files += [Path(str(sys.modules[each].__file__)) for each in plugins()]
+    files += [Path(str(sys.modules[each].__file__)) for each in modules]
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())

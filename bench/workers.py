@@ -77,22 +77,22 @@ class Workers:
     @cached_property
     def pool(self) -> Executor[Any]:
         """Where jobs are done; made with the first of them."""
-        how = self.how
-        if how.device == "cuda" and how.scheduler is None:
-            how = how._replace(workers=1)
-        kind: Callable[..., Executor[Any]] = Pool if how.executor == "pool" else self._cluster()
-        result = kind(work, how.workers, start_worker, [registry.plugins()], self.display.say, how.timeout)
+        make: Callable[..., Executor[Any]]
+        make = partial(Pool, work, start=start_worker, arguments=[registry.plugins()], timeout=self.how.timeout)
+        if self.how.executor == "dask":
+            make = self._cluster(make)
+        result = make(count=1 if self.how.device == "cuda" else self.how.workers, say=self.display.say)
         result.stopped = self.stopping
         return result
 
-    def _cluster(self) -> Callable[..., Executor[Any]]:
+    def _cluster(self, pool: Callable[..., Any]) -> Callable[..., Executor[Any]]:
         try:
             from bench.cluster import Cluster
         except ImportError as error:
             text = f"--executor dask needs the package distributed, which is not installed: {error}"
             raise InputError(f"{text}; pip install 'pathrnn[cluster]'") from None
         seen, gpu = partial(fits, self.signs.own, versions()), self.how.device == "cuda"
-        return partial(Cluster, scheduler=self.how.scheduler, gpu=gpu, fits=seen)
+        return partial(Cluster, pool, scheduler=self.how.scheduler, gpu=gpu, fits=seen)
 
     @property
     def _running(self) -> list[Any]:
