@@ -16,6 +16,9 @@ GZIP = b"\x1f\x8b"
 MOST_MEMBERS = 10_000
 """Gzip members, one behind another, that a file may have."""
 
+MOST_COLUMNS = 1_000
+"""Columns that a record may have."""
+
 _STEP = 2**16
 _ZEROS = re.compile(rb"\0*")
 

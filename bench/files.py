@@ -13,24 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-from pyarrow import ArrowException, Table, null, types
-
-from bench.bounded import contents
+from bench.bounded import MOST_COLUMNS, contents
 from bench.errors import InputError
-from bench.parquet import MOST_COLUMNS, opened
 
 
 class BrokenFileError(InputError):
     """A file that cannot be read, or was changed since it was written."""
 
 
-COMPACT = "compact-"
-"""How the names of tables begin that say in the rest of it what their bytes hash to."""
 _DIGEST = b', "digest": "'
 _MOST_RECORD = 10_000_000
-_MOST_TABLE = 250_000_000
-"""Bytes that a file of one record, and a table of many, may have."""
+"""Bytes that a file of one record may have."""
 _STALE = 600
 """Seconds after which a file that nobody has completed is one of a process that died."""
 
@@ -99,7 +92,7 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
         OSError: it cannot be written.
     """
     text = json.dumps(record)
-    write(path, text[:-1].encode() + _DIGEST + f'{_hash(text.encode())}"}}\n'.encode())
+    write(path, text[:-1].encode() + _DIGEST + f'{hashed(text.encode())}"}}\n'.encode())
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -114,59 +107,32 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         BrokenFileError: it is broken.
     """
-    with _reading(path):
+    with reading(path):
         content, _, digest = contents(path, _MOST_RECORD).rpartition(_DIGEST)
         text = content + b"}"
-        _require_whole(digest == f'{_hash(text)}"}}\n'.encode())
+        require_whole(digest == f'{hashed(text)}"}}\n'.encode())
         record: dict[str, Any] = json.loads(text)
-        _require_whole(isinstance(record, dict) and record.get("key") == path.stem and _is_row(record))
+        require_whole(isinstance(record, dict) and record.get("key") == path.stem and _is_row(record))
     return record
 
 
-def write_compact(folder: Path, table: pd.DataFrame) -> Path:
-    """Write a table of records into a file whose name tells its hash.
-
-    Args:
-        folder: where, a folder that exists.
-        table: the records.
-
-    Returns:
-        The file.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    content = table.to_parquet(index=False)
-    path = folder / f"{COMPACT}{_hash(content)}.parquet"
-    write(path, content)
-    return path
-
-
-def read_table(path: Path) -> Table:
-    """Read a Parquet file; check its bytes, if its name tells their hash.
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Tell a file that is broken from a machine that cannot read it.
 
     Args:
         path: the file.
 
-    Returns:
-        The table.
+    Yields:
+        Once, to read it.
 
     Raises:
+        InputError: the machine cannot read it.
         BrokenFileError: it is broken.
     """
-    with _reading(path):
-        content = contents(path, _MOST_TABLE)
-        _require_whole(not path.stem.startswith(COMPACT) or path.stem == f"{COMPACT}{_hash(content)}")
-        with opened(content) as file:
-            threads = file.metadata.num_rows > 1_000  # below, they cost more than they save
-            return _require_keys(file.read(use_threads=threads))
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError, RecursionError, ArrowException) as error:
+    except (OSError, ValueError, RecursionError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # of the machine, not of the file
             raise InputError(f"{path}: the record cannot be read: {error.strerror}") from None
         reason = str(error).splitlines()[0]
@@ -174,7 +140,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise BrokenFileError(f"{path}: the record cannot be read: {reason}; {again}") from None
 
 
-def _require_whole(whole: bool) -> None:
+def require_whole(whole: bool) -> None:
+    """Refuse what is not as it was written; ValueError, which :func:`reading` tells."""
     if not whole:
         raise ValueError("it is not what was written")
 
@@ -195,14 +162,6 @@ def _is_row(record: dict[str, Any]) -> bool:
     )
 
 
-def _require_keys(table: Table) -> Table:
-    """Refuse tables in which runs have no texts as addresses."""
-    names = table.column_names
-    _require_whole(len(set(names)) == len(names))
-    kind = table.schema.field("key").type if "key" in names else null()
-    _require_whole(types.is_string(kind) or types.is_large_string(kind) or types.is_null(kind))
-    return table
-
-
-def _hash(content: bytes) -> str:
+def hashed(content: bytes) -> str:
+    """Hash bytes."""
     return hashlib.sha256(content).hexdigest()[:16]

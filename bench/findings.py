@@ -12,7 +12,8 @@ import pandas as pd
 
 from bench.environment import environment
 from bench.errors import InputError
-from bench.files import read_table, write, writing
+from bench.files import write, writing
+from bench.table_files import read_table
 
 FINDINGS = Path("theory/findings.parquet")
 """What ``python -m bench theory`` found, in a folder of results."""

@@ -14,8 +14,8 @@ from bench.entries import TaskEntry
 from bench.environment import sources
 from bench.errors import CheckFailedError, InputError, MissingDataError
 from bench.progress import result
+from bench.records import Records
 from bench.runs import METHOD_VERSION, RECORD_VERSION, Run
-from bench.store import Store
 
 
 class Job(NamedTuple):
@@ -109,7 +109,7 @@ def _train(job: Job) -> list[dict[str, Any]]:
     from bench.stack import train_stack
     from bench.train import train
 
-    store, kept = Store(job.folder), job.checkpoints
+    store, kept = Records(job.folder), job.checkpoints
     missing = [run for run in job.runs if not store.has(run)]  # others may work for the same folder
     runs = job.runs if missing and kept and kept.path(job.runs).exists() else missing
     try:

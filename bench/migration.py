@@ -6,13 +6,11 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pyarrow import Table, array
-
 from bench import registry
 from bench.data import IMPLIED
 from bench.runs import METHOD_VERSION, RECORD_VERSION
 
-_TOLD = ("version", "method", "data", "specification")
+TOLD = ("version", "method", "data", "specification")
 """Columns that steps read or write."""
 
 
@@ -33,7 +31,7 @@ def _data_of_4(specification: Any) -> dict[str, str]:
     return {name: IMPLIED.get(name, own) for name in read if name in IMPLIED or read[name] == own}
 
 
-_STEPS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {4: _from_4}
+STEPS: dict[int, Callable[[Mapping[str, Any]], dict[str, Any]]] = {4: _from_4}
 """What to change in a record of a version to have one of the next."""
 
 
@@ -46,30 +44,9 @@ def migrated(record: dict[str, Any]) -> dict[str, Any]:
     Returns:
         The record.
     """
-    while step := next((step for version, step in _STEPS.items() if record.get("version") == version), None):
+    while step := next((step for version, step in STEPS.items() if record.get("version") == version), None):
         record = record | step(record)
     return record
-
-
-def migrated_table(table: Table) -> list[Table]:
-    """Bring a table to the current version.
-
-    Args:
-        table: records, of any versions.
-
-    Returns:
-        Tables of its rows: of those that were brought, of all others, or of both.
-    """
-    versions = table["version"].to_pylist() if "version" in table.column_names else []
-    older = [version in tuple(_STEPS) for version in versions]
-    if not any(older):
-        return [table]
-    old, others = table.filter(array(older)), table.filter(array([not each for each in older]))
-    rows = [migrated(row) for row in old.select([name for name in _TOLD if name in old.column_names]).to_pylist()]
-    for name in ("version", "method", "data"):
-        column, place = array([row[name] for row in rows]), old.schema.get_field_index(name)
-        old = old.append_column(name, column) if place < 0 else old.set_column(place, name, column)
-    return [old, others] if len(others) else [old]
 
 
 def is_of_now(version: Any, method: Any) -> bool:

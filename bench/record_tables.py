@@ -11,8 +11,9 @@ from pyarrow import ArrowException, Table, array, concat_tables
 from pyarrow.compute import is_in
 
 from bench.errors import InputError, in_a_line
-from bench.files import read_record, read_table
-from bench.migration import is_of_now, migrated, migrated_table
+from bench.files import read_record
+from bench.migration import STEPS, TOLD, is_of_now, migrated
+from bench.table_files import read_table
 
 
 def joined(tables: Sequence[Table]) -> pd.DataFrame:
@@ -23,6 +24,27 @@ def joined(tables: Sequence[Table]) -> pd.DataFrame:
     except ArrowException as error:
         raise InputError(f"records must have columns of the same types: {str(error).splitlines()[0]}") from None
     return frame
+
+
+def migrated_table(table: Table) -> list[Table]:
+    """Bring a table to the current version.
+
+    Args:
+        table: records, of any versions.
+
+    Returns:
+        Tables of its rows: of those that were brought, of all others, or of both.
+    """
+    versions = table["version"].to_pylist() if "version" in table.column_names else []
+    older = [version in tuple(STEPS) for version in versions]
+    if not any(older):
+        return [table]
+    old, others = table.filter(array(older)), table.filter(array([not each for each in older]))
+    rows = [migrated(row) for row in old.select([name for name in TOLD if name in old.column_names]).to_pylist()]
+    for name in ("version", "method", "data"):
+        column, place = array([row[name] for row in rows]), old.schema.get_field_index(name)
+        old = old.append_column(name, column) if place < 0 else old.set_column(place, name, column)
+    return [old, others] if len(others) else [old]
 
 
 def of_version(table: Table) -> Table:

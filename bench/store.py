@@ -16,17 +16,18 @@ import pandas as pd
 
 from bench.columns import contradictions, faults
 from bench.errors import InputError
-from bench.failures import Failures
-from bench.files import BrokenFileError, read_table, sweep, write_compact, write_record, writing
+from bench.files import BrokenFileError, sweep, writing
 from bench.index import Index
 from bench.record_tables import is_current, joined, keys_of, of_version, only, read_all, rows_of
+from bench.records import Records
 from bench.runs import Run, labels
+from bench.table_files import read_table, write_compact
 
 _SWEPT = ("records", "index", "failures", "working", "checkpoints")
 _ORDER = ["profile", "name", "rule_name", "space", "role", "lr", "index"]
 
 
-class Store:
+class Store(Records):
     """The records of one suite in one folder.
 
     Any number of processes may write to it, on any number of machines: a record is written aside and then renamed, all
@@ -37,10 +38,8 @@ class Store:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.records = folder / "records"
+        super().__init__(folder)
         self.index = Index(folder)
-        self.failures = Failures(folder / "failures")
         self.left_out = 0  # records of other versions that the last load came upon
 
     def prepare(self) -> None:
@@ -60,13 +59,6 @@ class Store:
     def present(self, runs: Iterable[Run]) -> set[str]:
         """Tell which runs have a record, here or in a folder beside this one, by their addresses."""
         return {run.key for run in runs} & set(self._files())
-
-    def has(self, run: Run) -> bool:
-        """Tell whether a run has a file of its own here, a sound one of this version."""
-        try:
-            return is_current(self._own(run.key))
-        except InputError:
-            return False
 
     def take(self, runs: Sequence[Run], say: Callable[[str], None]) -> set[str]:
         """Copy records that folders beside this one have, and tell which runs have one here then.
@@ -106,19 +98,6 @@ class Store:
         if path.parent == self.records:
             with suppress(FileNotFoundError):  # another process was faster
                 path.replace(path.with_name(f"{path.name}.broken"))
-
-    def save(self, record: dict[str, Any]) -> None:
-        """Write a record whole or not at all; what is known of an earlier failure of its run is forgotten.
-
-        Args:
-            record: what :func:`bench.train.train` returns.
-
-        Raises:
-            InputError: it cannot be written.
-        """
-        with writing(self.records):
-            write_record(self._own(record["key"]), record)
-            self.failures.forget(record["key"])
 
     def compact(self) -> int:
         """Write all records into one file, and delete the others; files that hold another version stay.
@@ -220,9 +199,6 @@ class Store:
         except (InputError, KeyError):
             return
         yield from (tuple(row.values()) for table in tables for row in table.to_pylist())
-
-    def _own(self, key: str) -> Path:
-        return self.records / f"{key}.json"
 
     def _record_files(self, folder: Path | None = None) -> list[Path]:
         folder = folder or self.records

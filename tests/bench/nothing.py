@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from bench.registry import register
-from bench.tasks import Split, Task, classification
+
+if TYPE_CHECKING:
+    from bench.tasks import Task
 
 
 def nothing() -> Task:
-    """One sequence of one step, of one class."""
+    """One sequence of one step, of one class; the main process, which only registers it, needs no torch."""
+    import torch
+
+    from bench.tasks import Split, classification
+
     one = Split(torch.zeros(1, 1, 1), torch.zeros(1, dtype=torch.int64))
     return classification(2, 99.0, one, one, one)
 

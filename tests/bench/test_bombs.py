@@ -21,7 +21,8 @@ from pyarrow import parquet
 from bench import registry
 from bench.bounded import contents, inflated
 from bench.errors import InputError
-from bench.files import read_record, read_table
+from bench.files import read_record
+from bench.table_files import read_table
 from tests.bench.conftest import TINY, Outcome, Refuse, measured
 from tests.bench.planted import record
 

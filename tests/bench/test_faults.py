@@ -19,8 +19,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.errors import InputError
-from bench.files import BrokenFileError, read_record, read_table, write_compact, write_record
+from bench.files import BrokenFileError, read_record, write_record
 from bench.store import Store
+from bench.table_files import read_table, write_compact
 from tests.bench.conftest import ROOT, TIMINGS, TINY, Bench
 from tests.bench.planted import study
 
