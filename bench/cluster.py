@@ -90,6 +90,7 @@ class Cluster(Generic[J]):
         self._look()
 
     def _install(self) -> None:
+        self._installed = time.monotonic()
         try:
             self._client.register_plugin(self._place(self._name), name=self._name)
         except ImportError as error:
@@ -158,8 +159,8 @@ class Cluster(Generic[J]):
     def _hold(self) -> None:
         """Let workers end what they have begun, and begin nothing."""
         if not self._held:
-            self._held = True
             begun = self._client.run(place.hold, self._name, on_error="ignore")
+            self._held = True
             self._begun.update(key for keys in begun.values() for key in keys)
             self._client.cancel([future for future in self._jobs if future.key not in self._begun])
 
@@ -183,7 +184,7 @@ class Cluster(Generic[J]):
 
     def _not_begun(self, worker: str, kind: str, reason: str, job: J) -> None:
         """Deal with a worker that has not begun a job."""
-        if kind == "absent":  # of a scheduler that was started anew
+        if kind == "absent" and time.monotonic() - self._installed > _PATIENCE:  # of a scheduler that was started anew
             self._install()
         if kind == "refused" and worker in self._workers:
             self._workers.discard(worker)
