@@ -45,6 +45,14 @@ def microbench(session: nox.Session) -> None:
 
 
 @nox.session
+def asv(session: nox.Session) -> None:
+    """Measure this commit with asv, in an environment that asv makes. Arguments, like a range of commits, go to it."""
+    _install(session, "dev")
+    session.run("asv", "machine", "--yes")
+    session.run("asv", "run", *(session.posargs or ["HEAD^!"]))
+
+
+@nox.session
 def theory(session: nox.Session) -> None:
     """Try every theorem and law on random networks, print the table. Arguments go to ``bench theory``."""
     _install(session, "bench")
