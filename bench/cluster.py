@@ -56,7 +56,9 @@ class Cluster(Generic[J]):
         gpu: bool = False,
         fits: Callable[[], None] | None = None,
     ) -> None:
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # outcomes say what matters
+        for name in list(logging.root.manager.loggerDict):
+            if name.startswith(("distributed", "tornado", "asyncio")):  # outcomes say what matters
+                logging.getLogger(name).setLevel(logging.CRITICAL)
         if scheduler and not re.fullmatch(_ADDRESS, scheduler):
             raise InputError(f"--scheduler must be an address such as tcp://10.0.0.1:8786, got {scheduler}")
         self.count, self.stopped, self._held, self.say = 1, False, False, say
@@ -130,8 +132,16 @@ class Cluster(Generic[J]):
                 ended.append(self._ended.get_nowait())
         if not ended and self._client.status in {"closing", "closed"}:
             raise CheckFailedError(f"{self._address} has gone; what finished is kept, run the same command to go on")
-        outcomes = [self._outcome(future, self._jobs.pop(future)) for future in ended if future in self._jobs]
-        return [outcome for outcome in outcomes if outcome is not None]
+        return [outcome for future in ended if future in self._jobs for outcome in self._settled(future)]
+
+    def _settled(self, future: Future[Any]) -> list[Outcome[J]]:
+        job = self._jobs.pop(future)
+        try:
+            outcome = self._outcome(future, job)
+        except OSError:  # the connection is lost while we ask
+            self._again(job)
+            return []
+        return [] if outcome is None else [outcome]
 
     def _hand_out(self) -> None:
         """Send jobs, as many as there are places and some more."""

@@ -196,7 +196,7 @@ def test_a_scheduler_that_goes_or_is_not_there_is_told(
     processes[0].kill()
     _, errors = process.communicate(timeout=90)
     assert process.returncode == 1, errors
-    assert errors.splitlines()[-1].startswith(f"Error: {address} has gone; what finished is kept")
+    assert errors.splitlines()[-1].startswith(f"Error: {address} has gone; what finished is kept"), errors
     again = bench("run", tiny, "--results", tmp_path, "--scheduler", address)
     assert again.returncode == 2
     must = f"Error: --scheduler must be the address of a running Dask scheduler, got {address}: "
