@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 from bench.environment import environment, name, sources
 from bench.errors import InputError, in_a_line
-from bench.files import write, writing
+from bench.files import hashed, write, writing
 from bench.registry import plugins
 from bench.runs import Run, counted
 
@@ -41,7 +41,7 @@ class Checkpoints(NamedTuple):
     def path(self, runs: Sequence[Run]) -> Path:
         """Name the file of runs, which need not be there; the same in any order of them."""
         keys = " ".join(sorted(run.key for run in runs))
-        return self.folder / f"{hashlib.sha256(keys.encode()).hexdigest()[:16]}.pt"
+        return self.folder / f"{hashed(keys.encode())}.pt"
 
     def of(self, runs: Sequence[Run]) -> Checkpoint:
         """Return the checkpoint of runs, in this order."""

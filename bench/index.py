@@ -6,7 +6,6 @@ results are compacted.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -15,7 +14,7 @@ from typing import Any
 
 from bench.bounded import parsed
 from bench.errors import InputError
-from bench.files import write, writing
+from bench.files import hashed, write, writing
 from bench.runs import LABEL_COLUMNS, Run, labels
 
 _MOST = 100_000_000
@@ -107,7 +106,7 @@ class Index:
             write(self.whole, json.dumps(profiles, indent=0).encode())
 
     def _part(self, profile: str, name: str) -> Path:
-        return self.parts / f"{hashlib.sha256(json.dumps([profile, name]).encode()).hexdigest()[:16]}.json"
+        return self.parts / f"{hashed(json.dumps([profile, name]).encode())}.json"
 
     def _part_files(self) -> list[Path]:
         return sorted(self.parts.glob("[!.]*.json"))

@@ -38,7 +38,7 @@ class Display:
         self.console, self.log = console, log
         self.bar = _Bar(console)
         self.task = self.bar.add_task("", total=None)
-        self.phase, self.wanted, self.finished, self.failed, self.running = "", 0, 0, 0, 0
+        self.phase, self.wanted, self.finished, self.failed = "", 0, 0, 0
         self.last = ""
 
     def __enter__(self) -> Display:
@@ -71,7 +71,6 @@ class Display:
 
     def show(self, running: int) -> None:
         """Show how many runs are in progress, failed, and the last that ended."""
-        self.running = running
         failed = f", {self.failed} failed" if self.failed else ""
         self.bar.line = f"{running} running{failed}" + (f"; {self.last}" if self.last else "")
 

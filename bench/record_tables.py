@@ -13,6 +13,7 @@ from pyarrow.compute import is_in
 from bench.errors import InputError, in_a_line
 from bench.files import read_record
 from bench.migration import STEPS, TOLD, is_of_now, migrated
+from bench.records import is_record_of_now
 from bench.table_files import read_table
 
 
@@ -74,8 +75,7 @@ def read_all(files: Sequence[Path]) -> list[Table]:
 def is_current(path: Path) -> bool:
     """Tell whether a file holds nothing but records of this version and method, or older ones that can be brought."""
     if path.suffix == ".json":
-        record = migrated(read_record(path))
-        return is_of_now(record.get("version"), record.get("method"))
+        return is_record_of_now(path)
     return all(len(of_version(table)) == len(table) for table in read_all([path]))
 
 

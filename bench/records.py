@@ -25,10 +25,9 @@ class Records:
     def has(self, run: Run) -> bool:
         """Tell whether a run has a file of its own here, a sound one of this version."""
         try:
-            record = migrated(read_record(self._own(run.key)))
+            return is_record_of_now(self._own(run.key))
         except InputError:
             return False
-        return is_of_now(record.get("version"), record.get("method"))
 
     def save(self, record: dict[str, Any]) -> None:
         """Write a record whole or not at all; what is known of an earlier failure of its run is forgotten.
@@ -45,3 +44,9 @@ class Records:
 
     def _own(self, key: str) -> Path:
         return self.records / f"{key}.json"
+
+
+def is_record_of_now(path: Path) -> bool:
+    """Tell whether a file holds a record of this version and method, or an older one that can be brought to it."""
+    record = migrated(read_record(path))
+    return is_of_now(record.get("version"), record.get("method"))

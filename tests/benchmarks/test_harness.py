@@ -23,57 +23,30 @@ from bench.store import Store
 from bench.table_files import write_compact
 from tests.bench.conftest import ROOT
 
-NOTHING = """
-title = "Runs that train nothing"
+SUITE = """
+title = "What the harness costs"
 max_norm = 1.0
 growth = 0
-spaces = ["weight"]
-[rules.sgd]
-optimizer = "SGD"
-rates = [0.01]
-[tasks.nothing]
-task = "nothing"
-hidden = 1
+spaces = {spaces}
+[rules.rule]
+optimizer = "{optimizer}"
+rates = {rates}
+[tasks.task]
+task = "{task}"
+hidden = {hidden}
 [profiles.embedded]
-tuning_seeds = 1
-test_seeds = 199
-evaluations = 1
-updates = { nothing = 1 }
+tuning_seeds = {tuning_seeds}
+test_seeds = {test_seeds}
+evaluations = {evaluations}
+updates = {{ task = {updates} }}
 """
-MANY = """
-title = "A hundred thousand runs"
-max_norm = 1.0
-growth = 0
-spaces = ["weight", "path"]
-[rules.sgd]
-optimizer = "SGD"
-rates = [0.01, 0.02, 0.03, 0.04, 0.05]
-[tasks.digits]
-task = "digits"
-hidden = 8
-[profiles.embedded]
-tuning_seeds = 9999
-test_seeds = 5
-evaluations = 10
-updates = { digits = 10 }
-"""
-LONG = """
-title = "Eight runs of five seconds"
-max_norm = 1.0
-growth = 0
-spaces = ["path"]
-[rules.adam]
-optimizer = "Adam"
-rates = [0.001, 0.002]
-[tasks.digits]
-task = "digits"
-hidden = 64
-[profiles.embedded]
-tuning_seeds = 4
-test_seeds = 1
-evaluations = 20
-updates = { digits = 3500 }
-"""
+NOTHING = {"spaces": ["weight"], "optimizer": "SGD", "rates": [0.01], "task": "nothing", "hidden": 1}
+NOTHING |= {"tuning_seeds": 1, "test_seeds": 199, "evaluations": 1, "updates": 1}
+MANY = {"spaces": ["weight", "path"], "optimizer": "SGD", "rates": [0.01, 0.02, 0.03, 0.04, 0.05], "task": "digits"}
+MANY |= {"hidden": 8, "tuning_seeds": 9999, "test_seeds": 5, "evaluations": 10, "updates": 10}
+LONG = {"spaces": ["path"], "optimizer": "Adam", "rates": [0.001, 0.002], "task": "digits", "hidden": 64}
+LONG |= {"tuning_seeds": 4, "test_seeds": 1, "evaluations": 20, "updates": 3500}
+"""Runs that train nothing; a hundred thousand; eight of five seconds."""
 
 Say = Callable[[str], None]
 
@@ -98,9 +71,9 @@ def timed(*command: str | Path) -> tuple[float, float]:
     return time.perf_counter() - start, int(result.stdout) / 1e3
 
 
-def suite(folder: Path, text: str) -> Path:
+def suite(folder: Path, settings: dict[str, Any]) -> Path:
     path = folder / "suite.toml"
-    path.write_text(text)
+    path.write_text(SUITE.format(**settings))
     return path
 
 
@@ -122,7 +95,7 @@ def test_200_runs_that_train_nothing(benchmark: BenchmarkFixture, tmp_path: Path
 def prepared(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """A suite of 100,000 runs and the records of all tuning runs, but for the outcome those of real ones."""
     path = suite(folder, MANY)
-    runs = suites.load(path).tuning_runs("embedded", ["digits"])
+    runs = suites.load(path).tuning_runs("embedded", ["task"])
     results = [float(place) for place in range(10)]
     curves = {f"curve_{name}": results for name in ("update", "train_loss", "validation", "seconds")}
     rest = {
@@ -152,7 +125,7 @@ def test_planning_and_resuming_100_000_runs(
     store.prepare()
     whole = write_compact(store.records, pd.DataFrame(records))
     code = "import sys; from pathlib import Path; from bench import suite; from bench.store import Store; "
-    code += f"runs = suite.load(Path({str(path)!r})).tuning_runs('embedded', ['digits']); "
+    code += f"runs = suite.load(Path({str(path)!r})).tuning_runs('embedded', ['task']); "
     code += f"done = Store(Path({str(store.folder)!r})).take(runs, print); sys.exit(len(done) != 99_990)"
     seconds, peak = timed("-c", code)
     say(f"resuming 100,000 runs of which all are compacted: knows what to do after {seconds:.1f} s, {peak:.0f} MB")
